@@ -1,0 +1,1 @@
+"""The served models: Ray actors hosting vLLM, and the embedder. Imports engine."""

@@ -1,0 +1,207 @@
+"""One dialogue: drives a protocol generator from answers to open steps; pure.
+
+A dialogue knows no clock, task, model or attempt. It is told answers (`deliver`) and spent budgets (`fail`) by path and
+returns the steps that became open. Stored answers are fed first: a replayed dialogue arrives exactly where it was.
+Invariant: every leaf step has a path unique in its episode; a `Parallel` resumes only after all its branches ended.
+"""
+
+import traceback
+from collections.abc import Generator, Mapping
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from engine.errors import ProtocolDrift, StepFailed
+from engine.steps import Enter, Generate, Leaf, Parallel, Protocol, Reply, Similarity, Step
+
+T = TypeVar("T")
+Answer: TypeAlias = Reply | tuple[float, ...]
+Stored: TypeAlias = Mapping[str, tuple[bytes, Answer]]
+
+
+class _Frame:
+    """One running generator and the slot of the join its result goes to."""
+
+    __slots__ = ("generator", "join", "num_steps", "order", "slot")
+
+    def __init__(
+        self, generator: Generator[Step, Any, Any], join: "_Join | None", slot: int, order: tuple[int, ...] = ()
+    ) -> None:
+        self.generator = generator
+        self.join = join
+        self.slot = slot
+        self.order = order
+        self.num_steps = 0
+
+    def place(self) -> tuple[int, ...]:
+        """Return the next place in program order: it depends on the protocol's text alone, never on arrival."""
+        self.num_steps += 1
+        return (*self.order, self.num_steps)
+
+
+class _Join:
+    """What a suspended frame waits for: one result per branch."""
+
+    __slots__ = ("errors", "frame", "is_single", "num_open", "results")
+
+    def __init__(self, frame: _Frame, size: int, is_single: bool) -> None:
+        self.frame = frame
+        self.results: list[Any] = [None] * size
+        self.errors: dict[int, StepFailed] = {}
+        self.num_open = size
+        self.is_single = is_single
+
+    def close(self, slot: int, value: Any, error: StepFailed | None) -> bool:
+        """Record one branch's end; return whether all have ended."""
+        self.num_open -= 1
+        self.results[slot] = value
+        if error is not None:
+            self.errors[slot] = error
+        return self.num_open == 0
+
+    @property
+    def error(self) -> StepFailed | None:
+        """The first failure in declared order."""
+        return self.errors[min(self.errors)] if self.errors else None
+
+    @property
+    def value(self) -> Any:
+        return self.results[0] if self.is_single else self.results
+
+
+class Dialogue(Generic[T]):
+    """One protocol being played.
+
+    `steps` maps path to each leaf asked so far, `answers` to what came back; `phase` is the phase entered last.
+    `outcome` or `error` is set once `is_done`.
+    """
+
+    __slots__ = (
+        *("_agenda", "_opened", "_places", "_stored", "_waiting"),
+        *("answers", "error", "is_done", "outcome", "phase", "steps"),
+    )
+
+    def __init__(self, protocol: Protocol[T], stored: Stored | None = None) -> None:
+        self.steps: dict[str, Leaf] = {}
+        self.answers: dict[str, Answer] = {}
+        self.phase = ""
+        self.outcome: T | None = None
+        self.error: StepFailed | None = None
+        self.is_done = False
+        self._stored: dict[str, tuple[bytes, Answer]] = dict(stored or {})
+        self._waiting: dict[str, tuple[_Join, int]] = {}
+        self._opened: list[Leaf] = []
+        self._places: dict[str, tuple[int, ...]] = {}
+        root = _Frame(protocol, None, 0)
+        self._agenda: list[tuple[_Frame, Any, StepFailed | None]] = [(root, None, None)]
+
+    @property
+    def open_paths(self) -> tuple[str, ...]:
+        """Paths of the leaves that wait for an answer."""
+        return tuple(self._waiting)
+
+    def in_order(self) -> list[Leaf]:
+        """Return all steps asked so far in program order."""
+        return [self.steps[path] for path in sorted(self.steps, key=self._places.__getitem__)]
+
+    def start(self) -> list[Leaf]:
+        """Run to the first open steps and return them. Raises `ProtocolDrift` when a stored answer does not fit."""
+        return self._run()
+
+    def deliver(self, path: str, answer: Answer) -> list[Leaf]:
+        """Give the answer of an open step; return the steps that opened."""
+        join, slot = self._waiting.pop(path)
+        self.answers[path] = answer
+        self._close(join, slot, answer, None)
+        return self._run()
+
+    def fail(self, path: str, error: StepFailed) -> list[Leaf]:
+        """Say that an open step's budget is spent; raised at its yield once its siblings have ended."""
+        join, slot = self._waiting.pop(path)
+        self._close(join, slot, None, error)
+        return self._run()
+
+    def _run(self) -> list[Leaf]:
+        while self._agenda:
+            self._advance(*self._agenda.pop())
+        opened, self._opened = self._opened, []
+        return opened
+
+    def _advance(self, frame: _Frame, value: Any, error: StepFailed | None) -> None:
+        """Resume one generator and dispatch what it yields."""
+        try:
+            step = frame.generator.throw(error) if error is not None else frame.generator.send(value)
+        except StopIteration as stop:
+            self._end(frame, stop.value, None)
+        except StepFailed as failed:
+            self._end(frame, None, failed)
+        except Exception as bug:  # noqa: BLE001 - a protocol's bug ends its own episode, as data, never the run
+            self._end(frame, None, _protocol_error(bug))
+        else:
+            self._dispatch(frame, step)
+
+    def _dispatch(self, frame: _Frame, step: object) -> None:
+        match step:
+            case Enter(phase=phase):
+                self.phase = phase
+                self._agenda.append((frame, None, None))
+            case Generate() | Similarity():
+                self._open(step, _Join(frame, 1, is_single=True), 0, frame.place())
+            case Parallel(branches=branches):
+                self._fork(frame, branches)
+            case _:
+                problem = f"a protocol must yield steps, got {type(step).__name__}: use the helpers of engine.steps"
+                self._agenda.append((frame, None, StepFailed("protocol_error", problem)))
+
+    def _fork(self, frame: _Frame, branches: tuple[Step | Generator[Step, Any, Any], ...]) -> None:
+        join = _Join(frame, len(branches), is_single=False)
+        if not branches:
+            self._agenda.append((frame, [], None))
+        # The agenda is a stack: pushed in reverse, branches start in declared order.
+        starts: list[tuple[_Frame, Any, StepFailed | None]] = []
+        for slot, branch in enumerate(branches):
+            if isinstance(branch, Generate | Similarity):
+                self._open(branch, join, slot, frame.place())
+            else:
+                generator = branch if isinstance(branch, Generator) else _single(branch)
+                starts.append((_Frame(generator, join, slot, frame.place()), None, None))
+        self._agenda.extend(reversed(starts))
+
+    def _open(self, step: Leaf, join: _Join, slot: int, place: tuple[int, ...]) -> None:
+        path = step.path
+        if path in self.steps:
+            problem = f"paths must be unique in an episode, got {path!r} twice"
+            self._close(join, slot, None, StepFailed("protocol_error", problem, path))
+            return
+        self.steps[path] = step
+        self._places[path] = place
+        stored = self._stored.pop(path, None)
+        if stored is None:
+            self._waiting[path] = (join, slot)
+            self._opened.append(step)
+            return
+        if stored[0] != step.hash:
+            raise ProtocolDrift(f"step {path!r} asks something else than when its answer was journalled")
+        self.answers[path] = stored[1]
+        self._close(join, slot, stored[1], None)
+
+    def _close(self, join: _Join, slot: int, value: Any, error: StepFailed | None) -> None:
+        if join.close(slot, value, error):
+            self._agenda.append((join.frame, join.value, join.error))
+
+    def _end(self, frame: _Frame, value: Any, error: StepFailed | None) -> None:
+        if frame.join is not None:
+            self._close(frame.join, frame.slot, value, error)
+            return
+        self.outcome, self.error, self.is_done = value, error, True
+
+
+def _single(step: Step) -> Generator[Step, Any, Any]:
+    """Wrap a bare Enter or Parallel branch as a protocol."""
+    result = yield step
+    return result
+
+
+def _protocol_error(bug: Exception) -> StepFailed:
+    """Turn a protocol's own exception into a failure that names the line."""
+    where = traceback.extract_tb(bug.__traceback__)[-1]
+    name = where.filename.rsplit("/", 1)[-1]
+    return StepFailed("protocol_error", f"{type(bug).__name__}: {bug} ({name}:{where.lineno} in {where.name})")

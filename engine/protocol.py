@@ -1,0 +1,155 @@
+"""What a protocol declares about itself, and how one is found by name.
+
+The engine plays any generator of steps over any case; everything specific (roles, rules, how a record reads, what a
+six-field export holds) hangs on the `ProtocolSpec`. A protocol of one's own is a function in a file:
+
+    from engine.protocol import protocol
+
+    @protocol(roles=("patient", "therapist"))
+    def session(case, rules): ...
+
+named in the configuration as `name = "my.py:session"`.
+"""
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from engine.errors import ConfigError
+from engine.record import EpisodeRecord
+from engine.steps import Leaf
+from engine.steps import Protocol as Play
+
+BUILT_IN = ("counseling", "mental_arena")
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `[protocol]` table that every protocol has; a protocol adds fields by subclassing."""
+
+    name: str = "mental_arena"
+    max_tokens: int = 256
+    temperature: float = 0.8
+    options: dict[str, Any] = {}
+
+    def problems(self) -> list[str]:
+        """Return what is out of range, one sentence each."""
+        found = []
+        if not 1 <= self.max_tokens <= 65536:
+            found.append(f"protocol.max_tokens must be 1..65536, got {self.max_tokens}")
+        if not 0 <= self.temperature <= 2:
+            found.append(f"protocol.temperature must be 0..2, got {self.temperature}")
+        return found
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What all episodes of a run share beside the rules: principles, texts, and a fitted similarity cut.
+
+    `prompts` is a directory whose files replace the protocol's own texts, or None.
+    """
+
+    principles: tuple[Any, ...] = ()
+    prompts: Path | None = None
+    cut: float | None = None
+
+
+class Extreme(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy that answers every step, to play a case without models: the shortest or the longest course.
+
+    `answer` gives a reply text per step (None: `words` words), `similarity` one figure for all pairs.
+    """
+
+    name: str
+    similarity: float
+    answer: Callable[[Leaf], str | None]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """One table that a protocol shows of an episode: title, column heads, rows of plain text cells, a closing note."""
+
+    title: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+
+
+Session: TypeAlias = Callable[..., Play[Any]]
+
+
+class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One protocol.
+
+    `session(case, rules, seed=..., setting=...)` builds the generator (only the keywords its signature names are
+    passed). `roles` are the names it asks; `turns` the purposes whose replies are utterances of the dialogue (empty:
+    every reply without a value schema). `extremes` bound its calls and context. `records` turns an episode into rows
+    of its own export; `sections` are the tables `show` adds. Outcomes are read as plain mappings: `missing` counts
+    missing values per field of one, `facts` picks its figures for the end screen, `warnings` says what all of a run's
+    show (one sentence each). `needed_context` is the window in tokens that the rules are known to need. `texts` are
+    its prompt files, part of a run's identity.
+    """
+
+    name: str
+    session: Session
+    roles: tuple[str, ...]
+    rules: type[Rules] = Rules
+    needs_embedder: bool = False
+    needs_principles: bool = False
+    extremes: Sequence[Extreme] = ()
+    turns: tuple[str, ...] = ()
+    records: Callable[[EpisodeRecord], list[dict[str, str]]] | None = None
+    sections: Callable[[EpisodeRecord], list[Section]] | None = None
+    missing: Callable[[Mapping[str, Any]], Mapping[str, int]] | None = None
+    facts: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None
+    warnings: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
+    needed_context: Callable[[Rules], int] | None = None
+    texts: Sequence[Path] = ()
+
+    def play(self, case: Any, rules: Rules, *, seed: int, setting: Setting) -> Play[Any]:
+        """Return a fresh generator for one episode."""
+        offered = {"seed": seed, "setting": setting}
+        wanted = inspect.signature(self.session).parameters
+        return self.session(case, rules, **{k: v for k, v in offered.items() if k in wanted})
+
+
+def protocol(*, roles: tuple[str, ...], rules: type[Rules] = Rules) -> Callable[[Session], ProtocolSpec]:
+    """Declare a protocol of one's own."""
+
+    def declare(session: Session) -> ProtocolSpec:
+        return ProtocolSpec(name=session.__name__, session=session, roles=roles, rules=rules)
+
+    return declare
+
+
+def find_protocol(name: str, base: Path) -> ProtocolSpec:
+    """Return the protocol called `name`: a built-in one, or `file.py:function` relative to `base`.
+
+    Raises ConfigError when there is no such protocol, file or function.
+    """
+    if name in BUILT_IN:
+        spec: ProtocolSpec = importlib.import_module(f"engine.protocols.{name}").PROTOCOL
+        return spec
+    file, colon, function = name.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        known = ", ".join(BUILT_IN)
+        raise ConfigError(f'protocol.name must be one of {known} or "file.py:function", got {name!r}')
+    return _load(base / file, function)
+
+
+def _load(path: Path, function: str) -> ProtocolSpec:
+    if not path.is_file():
+        raise ConfigError(f"protocol.name names a file that does not exist: {path}")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"protocol.name: {path} cannot be imported")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    found = getattr(module, function, None)
+    if not isinstance(found, ProtocolSpec):
+        raise ConfigError(
+            f"protocol.name: {path.name} must define {function!r} under @protocol(roles=...), got {type(found).__name__}"
+        )
+    return msgspec.structs.replace(found, texts=(*found.texts, path))

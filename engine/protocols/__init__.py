@@ -1,0 +1,1 @@
+"""Protocols: one file or folder each; nothing outside this package knows what they are about."""

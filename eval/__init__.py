@@ -1,0 +1,1 @@
+"""How good a model, a dialogue, a corpus is. Imports engine."""
