@@ -14,12 +14,13 @@ named in the configuration as `name = "my.py:session"`.
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
+from engine.backend import Embedder
 from engine.errors import ConfigError
 from engine.record import EpisodeRecord
 from engine.steps import Leaf
@@ -88,7 +89,9 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     every reply without a value schema). `extremes` bound its calls and context. `records` turns an episode into rows
     of its own export; `sections` are the tables `show` adds. Outcomes are read as plain mappings: `missing` counts
     missing values per field of one, `facts` picks its figures for the end screen, `warnings` says what all of a run's
-    show (one sentence each). `needed_context` is the window in tokens that the rules are known to need. `texts` are
+    show (one sentence each). `fit` returns what must be fitted to the run's embedder (a similarity cut; None when the
+    rules give one), reading and writing a cache directory. `cautions` are sentences for before the run, given the
+    embedder's identity. `needed_context` is the window in tokens that the rules are known to need. `texts` are
     its prompt files, part of a run's identity.
     """
 
@@ -105,6 +108,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     missing: Callable[[Mapping[str, Any]], Mapping[str, int]] | None = None
     facts: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None
     warnings: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
+    fit: Callable[[Rules, Embedder, Path], Awaitable[float | None]] | None = None
+    cautions: Callable[[Rules, str], list[str]] | None = None
     needed_context: Callable[[Rules], int] | None = None
     texts: Sequence[Path] = ()
 
@@ -149,7 +154,6 @@ def _load(path: Path, function: str) -> ProtocolSpec:
     module_spec.loader.exec_module(module)
     found = getattr(module, function, None)
     if not isinstance(found, ProtocolSpec):
-        raise ConfigError(
-            f"protocol.name: {path.name} must define {function!r} under @protocol(roles=...), got {type(found).__name__}"
-        )
+        kind = type(found).__name__
+        raise ConfigError(f"protocol.name: {path.name} must define {function!r} under @protocol(roles=...), got {kind}")
     return msgspec.structs.replace(found, texts=(*found.texts, path))

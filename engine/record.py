@@ -73,9 +73,10 @@ class ErrorRecord(msgspec.Struct, frozen=True, gc=False):
 class EpisodeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One episode, terminal.
 
-    `outcome` and `case` are JSON texts (the protocol's own types). `steps` stand in program order (the order of the protocol text, never of arrival). `models` maps role to
-    model name. `weights` are all weight versions its turns were sampled under, sorted. `seq` is its place in the order
-    of terminal commits, given by the journal. Times are Unix seconds.
+    `outcome` and `case` are JSON texts (the protocol's own types). `steps` stand in program order (that of the
+    protocol's text, never of arrival). `models` maps role to model name. `weights` are all weight versions its turns
+    were sampled under, sorted. `seq` is its place in the order of terminal commits, given by the journal. Times are
+    Unix seconds.
     """
 
     key: EpisodeKey

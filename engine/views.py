@@ -59,9 +59,9 @@ class View:
     def __init__(self, parent: "View | None", message: Message) -> None:
         self.parent = parent
         self.message = message
-        before = parent.digest if parent is not None else b""
+        before: bytes = parent.digest if parent is not None else b""
         head = f"{message.role}\0{message.text}".encode("utf-8", "surrogatepass")
-        self.digest = hashlib.blake2b(before + head, digest_size=16).digest()
+        self.digest: bytes = hashlib.blake2b(before + head, digest_size=16).digest()
 
     @classmethod
     def of(cls, system: str) -> "View":

@@ -1,0 +1,117 @@
+"""One Ray per driver process, shared by all fleets and embedders of a run, and counted.
+
+The first user starts or joins it, the last one leaves it; a Ray that the caller had initialized before is left alone.
+Ray processes that are ours go into the run's process table, because they outlive a driver that is killed.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from actors.processes import ProcessRecord, ProcessTable, describe_tree
+from engine.errors import BackendDown
+
+RAY_RECORDS = "ray"
+_OBJECT_STORE_BYTES = 200_000_000  # batches travel inline or are small: the default, a third of memory, is not needed
+
+
+class Cluster:
+    """The state behind `join_cluster`; one per process. Calls come from helper threads, one at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.num_users = 0
+        self.is_ours = False
+
+
+_CLUSTER = Cluster()
+
+
+async def join_cluster(address: str | None, processes: ProcessTable, say: Callable[[str], None]) -> Any:
+    """Return the `ray` module, connected. Raises `BackendDown` when Ray cannot be started or reached."""
+    # In a thread: there Ray leaves the signal handlers of the driver alone.
+    return await asyncio.to_thread(_join, address, processes, say)
+
+
+async def leave_cluster(processes: ProcessTable) -> None:
+    """Leave; the last one of ours shuts Ray down and ends what is left of it."""
+    await asyncio.to_thread(_leave, processes)
+
+
+def _join(address: str | None, processes: ProcessTable, say: Callable[[str], None]) -> Any:
+    if address is None:
+        # Read when ray is imported: without it every server of a local Ray listens on the machine's outer address.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    import ray
+
+    with _CLUSTER.lock:
+        if not ray.is_initialized():
+            say("starting Ray on loopback" if address is None else f"joining Ray at {address}")
+            _initialize(ray, address, processes)
+            _CLUSTER.is_ours = True
+        _CLUSTER.num_users += 1
+    return ray
+
+
+def _leave(processes: ProcessTable) -> None:
+    import ray
+
+    with _CLUSTER.lock:
+        _CLUSTER.num_users = max(0, _CLUSTER.num_users - 1)
+        if _CLUSTER.num_users or not _CLUSTER.is_ours:
+            return
+        _CLUSTER.is_ours = False
+        ray.shutdown()
+        processes.end(RAY_RECORDS)
+
+
+def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no accelerator asked for: leave its variables
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    try:
+        if address is None:
+            ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # noqa: BLE001  Ray raises many kinds here, and each means the same
+        raise BackendDown(f"Ray did not start: {type(error).__name__}: {error}") from error
+    processes.put(RAY_RECORDS, _new_children(before))
+    _keep_quiet()
+
+
+def _keep_quiet() -> None:
+    # Ray prints the death of an actor on the driver's stdout whatever its log settings; the fleet reports it itself.
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_args, **_options: None
+
+
+def _new_children(before: set[int]) -> list[ProcessRecord]:
+    return [record for record in describe_tree(RAY_RECORDS) if record.pid not in before and record.pid != os.getpid()]
+
+
+def actor_environment(extra: dict[str, str]) -> dict[str, str]:
+    """Return the environment of our actors: quiet, offline for local files, able to import this code."""
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = [root, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        **extra,
+    }

@@ -1,0 +1,130 @@
+"""The served side of one run, built from its configuration: one backend per model in use, and the embedder."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from actors.processes import ProcessTable
+from actors.spec import ModelSpec, RaySpec
+from engine.backend import Backend, Embedder
+from engine.config import Config, EmbedderConfig, OpenAIConfig, VllmConfig
+from engine.openai_backend import OpenAIBackend
+from engine.openai_embedder import OpenAIEmbedder
+from engine.rundir import RunDirectory
+
+
+class LocalCrew:
+    """Implements `engine.run.Crew`. `attach` must be called before `start`."""
+
+    def __init__(self, config: Config, paths: Mapping[str, Path], *, needs_embedder: bool) -> None:
+        self._config = config
+        self._paths = paths
+        self._needs_embedder = needs_embedder
+        self._processes: ProcessTable | None = None
+        self.pools: dict[str, Backend] = {
+            name: _endpoint(name, model)
+            for name, model in config.models.items()
+            if isinstance(model, OpenAIConfig) and name in config.roles.values()
+        }
+        self.embedder: Embedder | None = None
+        if needs_embedder and config.embedder.kind == "openai":
+            self.embedder = _remote_embedder(config.embedder)
+
+    async def check(self) -> None:
+        """Reach the endpoints, so that an unreachable one is refused before anything is written."""
+        await asyncio.gather(*(pool.start() for pool in self.pools.values()))
+        if self.embedder is not None:
+            await self.embedder.start()
+
+    def attach(self, rundir: RunDirectory, say: Callable[[str], None]) -> None:
+        """Build what runs on this cluster; its processes are recorded in the run directory."""
+        self._processes = processes = ProcessTable(rundir.processes)
+        ray = self._config.ray
+        where = RaySpec(
+            address=ray.address, cpus_per_replica=ray.cpus_per_replica, gpus_per_replica=ray.gpus_per_replica
+        )
+        for name, model in self._config.models.items():
+            if isinstance(model, VllmConfig) and name in self._paths:
+                from actors.fleet import Fleet
+
+                self.pools[name] = Fleet(_spec(name, model, self._paths[name]), where, processes, say)
+        if self._needs_embedder and self._config.embedder.kind == "local":
+            from actors.embedder import LocalEmbedder
+
+            self.embedder = LocalEmbedder(self._config.embedder.model, where, processes, say)
+
+    async def start(self) -> None:
+        """Bring everything up, side by side."""
+        async with asyncio.TaskGroup() as group:
+            for pool in self.pools.values():
+                group.create_task(pool.start())
+            if self.embedder is not None:
+                group.create_task(self.embedder.start())
+
+    async def close(self) -> None:
+        """End everything that was started."""
+        closing = [pool.close() for pool in self.pools.values()]
+        if self.embedder is not None:
+            closing.append(self.embedder.close())
+        await asyncio.gather(*closing)
+
+    def abort(self) -> None:
+        """End every recorded process at once."""
+        if self._processes is not None:
+            self._processes.end_left_overs()
+
+
+def _endpoint(name: str, model: OpenAIConfig) -> OpenAIBackend:
+    return OpenAIBackend(
+        name=name,
+        base_url=model.base_url,
+        model=model.model,
+        api_key_env=model.api_key_env,
+        max_inflight=model.max_inflight,
+        max_context=model.max_model_len,
+        structured=model.structured,
+    )
+
+
+def _remote_embedder(chosen: EmbedderConfig) -> OpenAIEmbedder:
+    return OpenAIEmbedder(base_url=chosen.base_url, model=chosen.model, api_key_env=chosen.api_key_env)
+
+
+def _spec(name: str, model: VllmConfig, path: Path) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        path=str(path),
+        replicas=model.replicas,
+        tensor_parallel=model.tensor_parallel,
+        max_model_len=model.max_model_len,
+        max_num_seqs=model.max_num_seqs,
+        block_size=model.block_size,
+        kv_cache_gib=model.kv_cache_gib,
+        gpu_memory_utilization=model.gpu_memory_utilization,
+        num_gpu_blocks_override=model.num_gpu_blocks_override,
+        dtype=model.dtype,
+        start_timeout_s=model.start_timeout_s,
+        stall_timeout_s=model.stall_timeout_s,
+        max_restarts=model.max_restarts,
+    )
+
+
+@asynccontextmanager
+async def open_embedder(chosen: EmbedderConfig) -> AsyncIterator[Embedder]:
+    """Open just the embedder, outside any run."""
+    with TemporaryDirectory(prefix="sandplay-") as scratch:
+        embedder: Embedder
+        if chosen.kind == "openai":
+            embedder = _remote_embedder(chosen)
+        else:
+            from actors.embedder import LocalEmbedder
+
+            table = ProcessTable(Path(scratch) / "processes.json")
+            embedder = LocalEmbedder(chosen.model, RaySpec(), table, lambda text: None)
+        await embedder.start()
+        try:
+            yield embedder
+        finally:
+            await embedder.close()

@@ -1,0 +1,260 @@
+"""The one place that talks to vLLM: engine arguments, sampling, counters, checksums.
+
+Everything here is pinned by a contract test, because vLLM promises little of it. Prompts go in as token ids, token ids
+come out once per request; text, views and replies are the replica's business.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors.spec import ModelSpec
+from engine.steps import Choice, Fields, Sampling, ValueSchema
+
+_CPU_BLOCK_SIZE = 32
+_GIB = 1 << 30
+
+
+class EngineLost(Exception):
+    """The engine process is dead; nothing more will come of it."""
+
+
+class EngineRefused(Exception):
+    """The engine takes no such request."""
+
+
+class EngineCounters(msgspec.Struct):
+    """What the engine reports of itself; counters grow from its start, in tokens where not said otherwise."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Generated(msgspec.Struct, frozen=True):
+    """One finished generation. `log_probabilities` has one row per token where they were asked for."""
+
+    token_ids: tuple[int, ...]
+    finish: str
+    cached_tokens: int
+    log_probabilities: list[dict[int, float]] | None = None
+
+
+def engine_arguments(spec: ModelSpec, *, is_cpu: bool, seed: int) -> dict[str, Any]:
+    """Return the keyword arguments of vLLM's `AsyncEngineArgs`."""
+    arguments: dict[str, Any] = {
+        "model": spec.path,
+        "dtype": spec.dtype,
+        "seed": seed,
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        "max_model_len": spec.max_model_len,
+        "max_num_seqs": spec.max_num_seqs,
+        "tensor_parallel_size": spec.tensor_parallel,
+        "enable_prefix_caching": spec.enable_prefix_caching,
+        "enforce_eager": spec.enforce_eager or is_cpu,
+        "scheduling_policy": "priority",
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",  # the model's own sampling defaults would override what a protocol asks for
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "num_gpu_blocks_override": spec.num_gpu_blocks_override,
+        "enable_log_requests": False,
+        "disable_log_stats": True,  # the default loggers; ours switches the statistics on
+    }
+    if is_cpu:
+        arguments |= {"kv_cache_memory_bytes": int(spec.kv_cache_gib * _GIB)}
+        arguments |= {"block_size": spec.block_size or _CPU_BLOCK_SIZE}
+    else:
+        arguments |= {"gpu_memory_utilization": spec.gpu_memory_utilization}
+        arguments |= {"block_size": spec.block_size} if spec.block_size else {}
+    return arguments
+
+
+class Engine:
+    """One running vLLM engine. Build it with `open`; it belongs to the event loop that first calls `generate`."""
+
+    def __init__(self, llm: Any, counters: EngineCounters) -> None:
+        self._llm = llm
+        self.counters = counters
+        self.weights = ""
+
+    @classmethod
+    def open(cls, spec: ModelSpec, seed: int) -> "Engine":
+        """Start an engine; blocks until it is ready. Raises whatever vLLM raises."""
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        counters = EngineCounters()
+        arguments = AsyncEngineArgs(**engine_arguments(spec, is_cpu=current_platform.is_cpu(), seed=seed))
+        return cls(AsyncLLM.from_engine_args(arguments, stat_loggers=[stat_logger_factory(counters)]), counters)
+
+    @property
+    def kv_tokens(self) -> int:
+        """How many tokens the KV cache holds."""
+        cache = self._llm.vllm_config.cache_config
+        return int(cache.num_gpu_blocks * cache.block_size)
+
+    @property
+    def max_context(self) -> int:
+        """Longest context in tokens, prompt and completion together."""
+        return int(self._llm.vllm_config.model_config.max_model_len)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the engine process is dead."""
+        return bool(self._llm.errored)
+
+    async def generate(self, token_ids: Sequence[int], parameters: Any, request_id: str, priority: int) -> Generated:
+        """Run one request to its end; cancelling it aborts it in the engine.
+
+        Raises `EngineLost` when the engine is dead, `EngineRefused` when the request is at fault.
+        """
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        prompt: dict[str, Any] = {"prompt_token_ids": list(token_ids)}
+        if self.weights:
+            prompt["cache_salt"] = self.weights
+        last = None
+        try:
+            async for output in self._llm.generate(prompt, parameters, request_id, priority=priority):
+                last = output
+        except EngineDeadError as error:
+            raise EngineLost(str(error)) from error
+        except (VLLMClientError, ValueError) as error:
+            raise EngineRefused(str(error)) from error
+        if last is None:
+            raise EngineLost("the engine ended the request without an answer")
+        return _generated(last)
+
+    async def read_weights(self) -> str:
+        """Return the weight version: one checksum over all parameters as the workers hold them."""
+        digests: dict[str, str] = {}
+        for worker in await self._llm.compute_weight_checksums():
+            digests |= worker
+        lines = "".join(f"{name}={digest}\n" for name, digest in sorted(digests.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def close(self) -> None:
+        """End the engine's processes."""
+        self._llm.shutdown()
+
+
+def _generated(output: Any) -> Generated:
+    made = output.outputs[0]
+    rows = made.logprobs
+    table = None if rows is None else [{i: value.logprob for i, value in row.items()} for row in rows]
+    return Generated(tuple(made.token_ids), made.finish_reason or "abort", output.num_cached_tokens or 0, table)
+
+
+def sampling_parameters(
+    sampling: Sampling,
+    value: ValueSchema | None,
+    end_ids: Sequence[int],
+    watched_ids: Sequence[int] = (),
+) -> Any:
+    """Return vLLM's parameters for one request: final output only, no text, no seed (it kills the CPU engine).
+
+    `end_ids` end a turn. `watched_ids` are the tokens whose log probability is wanted at every position.
+    """
+    from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, SamplingParams
+
+    extra: dict[str, Any] = {}
+    if 0 < len(watched_ids) <= MAX_LOGPROB_TOKEN_IDS:
+        extra["logprob_token_ids"] = list(watched_ids)
+    elif watched_ids:
+        extra["logprobs"] = 20
+    if value is not None:
+        extra["structured_outputs"] = _structured(value)
+    return SamplingParams(
+        max_tokens=max_tokens_of(sampling, value),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        stop_token_ids=list(end_ids),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        **extra,
+    )
+
+
+def max_tokens_of(sampling: Sampling, value: ValueSchema | None) -> int:
+    """Return the token limit: a choice always has room for its longest option, in any tokenization, and the end."""
+    if isinstance(value, Choice):
+        return max(sampling.max_tokens, 1 + max(len(option.encode()) for option in value.options))
+    return sampling.max_tokens
+
+
+def _structured(value: ValueSchema) -> Any:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    if isinstance(value, Choice):
+        return StructuredOutputsParams(choice=list(value.options))
+    return StructuredOutputsParams(json=json_schema(value), disable_any_whitespace=True)
+
+
+def json_schema(value: Fields) -> dict[str, Any]:
+    """Return the JSON schema of an object of strings."""
+    string = {"type": "string", "maxLength": value.max_chars}
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(value.names, string),
+        "required": list(value.names),
+        "additionalProperties": False,
+    }
+
+
+def read_end_ids(path: Path, tokenizer: Any, end_of_turn_ids: Sequence[int]) -> list[int]:
+    """Return the tokens that end a turn: the tokenizer's, the generation configuration's and the template's."""
+    file = path / "generation_config.json"
+    configured = msgspec.json.decode(file.read_bytes()).get("eos_token_id") if file.is_file() else None
+    named = configured if isinstance(configured, list) else [configured]
+    return sorted({i for i in (*named, tokenizer.eos_token_id, *end_of_turn_ids) if isinstance(i, int)})
+
+
+def stat_logger_factory(counters: EngineCounters) -> Callable[[Any, int], Any]:
+    """Return what vLLM calls to make its logger; the logger writes into `counters`."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class Counting(StatLoggerBase):
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            pass
+
+        def record(
+            self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+        ) -> None:
+            count_scheduler(counters, scheduler_stats)
+            count_iteration(counters, iteration_stats)
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return Counting
+
+
+def count_scheduler(counters: EngineCounters, stats: Any) -> None:
+    """Take over what one scheduler step reports."""
+    if stats is None:
+        return
+    counters.running = stats.num_running_reqs
+    counters.waiting = stats.num_waiting_reqs + stats.num_skipped_waiting_reqs
+    counters.kv_usage = stats.kv_cache_usage
+    counters.prefix_queries += stats.prefix_cache_stats.queries
+    counters.prefix_hits += stats.prefix_cache_stats.hits
+
+
+def count_iteration(counters: EngineCounters, stats: Any) -> None:
+    """Take over what one batch of outputs reports."""
+    if stats is None:
+        return
+    counters.preemptions += stats.num_preempted_reqs
+    counters.prompt_tokens += stats.num_prompt_tokens
+    counters.completion_tokens += stats.num_generation_tokens

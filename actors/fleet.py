@@ -1,0 +1,314 @@
+"""A pool of replicas as one backend: Ray actors hosting vLLM, watched by their progress, replaced when lost.
+
+Every submitted request ends in exactly one completion unless cancelled: a request is open in one slot until its
+completion comes or the slot is lost, and an answer that is not open any more is dropped. A replica is restarted from
+(checkpoint, configuration) alone. The fleet knows nothing of dialogues, retries or routing.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from actors import wire
+from actors.cluster import join_cluster, leave_cluster
+from actors.launch import Launch, StartFailed, launch_replica
+from actors.processes import ProcessTable
+from actors.spec import ModelSpec, RaySpec
+from engine.backend import Completion, Failure, FailureKind, ReplicaGauges, Request, RequestKey
+from engine.errors import BackendDown
+
+
+class Slot:
+    """One place in the pool: the replica that fills it now, its open requests, and when it last moved.
+
+    `launch` is None while no replica fills it; each restart brings a new one, and answers of the old one are dropped.
+    """
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.launch: Launch | None = None
+        self.open: set[RequestKey] = set()
+        self.gauges = ReplicaGauges(name, state="starting")
+        self.moved_at = now
+        self.asked_at = now
+        self.restarts = 0
+        self.is_given_up = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests may be sent."""
+        return self.gauges.state == "ready"
+
+    def set_state(self, state: str) -> None:
+        """Change the state that the gauges report."""
+        self.gauges = msgspec.structs.replace(self.gauges, state=state, restarts=self.restarts)
+
+    def take(self, gauges: ReplicaGauges, has_completions: bool, now: float) -> None:
+        """Note what a replica reports; anything that moved counts as progress."""
+        gauges = msgspec.structs.replace(gauges, restarts=self.restarts)
+        if has_completions or gauges != self.gauges:
+            self.moved_at = now
+        self.gauges = gauges
+
+
+class Fleet:
+    """`engine.backend.Backend` over the replicas of one model.
+
+    `say` receives a line every few seconds while something is waited for. `processes` is the run's process table; the
+    engines' logs go beside its file, into `logs/`.
+    """
+
+    def __init__(self, spec: ModelSpec, ray: RaySpec, processes: ProcessTable, say: Callable[[str], None]) -> None:
+        self._spec = spec
+        self._ray_spec = ray
+        self._processes = processes
+        self._say = say
+        self._slots = {name: Slot(name, time.monotonic()) for name in self._names()}
+        self._done: list[Completion] = []
+        self._news = asyncio.Event()
+        self._down = ""
+        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._has_joined = False
+
+    def _names(self) -> list[str]:
+        return [f"{self._spec.name}/{i}" for i in range(self._spec.replicas)]
+
+    @property
+    def max_context(self) -> int | None:
+        """Longest context in tokens, prompt and completion together."""
+        return self._spec.max_model_len
+
+    @property
+    def infos(self) -> dict[str, wire.ReplicaInfo]:
+        """What the started replicas said of themselves, by name."""
+        return {slot.name: slot.launch.info for slot in self._slots.values() if slot.launch is not None}
+
+    # ------------------------------------------------------------ the backend
+
+    async def start(self) -> None:
+        """Bring all replicas up side by side. Raises `BackendDown` with the first reason; nothing is left then."""
+        try:
+            await join_cluster(self._ray_spec.address, self._processes, self._say)
+            self._has_joined = True
+            async with asyncio.TaskGroup() as group:
+                for slot in self._slots.values():
+                    group.create_task(self._bring_up(slot))
+        except* (StartFailed, BackendDown) as failures:
+            reason = "; ".join(dict.fromkeys(str(error) for error in _leaves(failures)))
+            await self.close()
+            raise BackendDown(f"pool {self._spec.name} did not start: {reason}") from None
+        keeping = asyncio.Event()
+        self._keeper = asyncio.create_task(self._keep_all(keeping), name=f"fleet {self._spec.name}")
+        await keeping.wait()
+
+    async def submit(self, batch: Sequence[Request]) -> None:
+        """Send requests to the replicas they name; one that names none goes to the least busy."""
+        tasks = self._tasks
+        if tasks is None:
+            raise BackendDown(self._down or f"pool {self._spec.name} is not started: await start() first")
+        groups: dict[str, list[Request]] = {}
+        for request in batch:
+            slot = self._slots.get(request.replica) or self._least_busy()
+            if slot is None or not slot.is_ready:
+                name = request.replica or self._spec.name
+                self._complete(request.key, "replica_lost", f"{name} is not ready")
+                continue
+            if not slot.open:
+                slot.moved_at = time.monotonic()
+            slot.open.add(request.key)
+            groups.setdefault(slot.name, []).append(request)
+        for name, requests in groups.items():
+            tasks.create_task(self._send(self._slots[name], requests))
+
+    async def collect(self) -> list[Completion]:
+        """Wait for completions or a change of the replicas."""
+        await self._news.wait()
+        done, self._done = self._done, []
+        if not done and self._down:
+            raise BackendDown(self._down)
+        if not self._down:
+            self._news.clear()
+        return done
+
+    async def cancel(self, keys: Sequence[RequestKey]) -> None:
+        """Stop working on requests; unknown keys are ignored."""
+        for slot in self._slots.values():
+            mine = [key for key in keys if key in slot.open]
+            slot.open.difference_update(mine)
+            if mine and slot.launch is not None and self._tasks is not None:
+                self._tasks.create_task(self._call(slot.launch.actor.cancel.remote(wire.encode(mine))))
+
+    async def forget(self, episode: str) -> None:
+        """Nothing to do: replicas keep no dialogue state."""
+
+    def replicas(self) -> Sequence[ReplicaGauges]:
+        """Return the latest gauges, one per replica."""
+        return [slot.gauges for slot in self._slots.values()]
+
+    async def close(self) -> None:
+        """End all replicas, and Ray when it was started here and no one else uses it."""
+        self._down = self._down or f"pool {self._spec.name} is closed"
+        self._news.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        launches = [slot.launch for slot in self._slots.values() if slot.launch is not None]
+        await asyncio.gather(*(launch.stop() for launch in launches))
+        for slot in self._slots.values():
+            slot.launch = None
+            slot.set_state("lost")
+            await asyncio.to_thread(self._processes.end, slot.name)
+        if self._has_joined:
+            self._has_joined = False
+            await leave_cluster(self._processes)
+
+    # ------------------------------------------------------------ one slot
+
+    async def _keep_all(self, keeping: asyncio.Event) -> None:
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                keeping.set()
+                for slot in self._slots.values():
+                    self._tasks.create_task(self._keep(slot))
+        except* Exception as group:  # noqa: BLE001  a bug here must end the run with its text, not leave it waiting
+            self._down = f"pool {self._spec.name}: {'; '.join(map(repr, _leaves(group)))}"
+        finally:
+            self._tasks = None
+            self._news.set()
+
+    async def _keep(self, slot: Slot) -> None:
+        """Keep one slot filled until its restarts are spent.
+
+        consumes: answers of the long poll. produces: completions. waits for: the replica. unblocked by: an answer, the
+        stall timeout, or the replica's death.
+        """
+        while True:
+            reason = await self._watch(slot)
+            await self._lose(slot, reason)
+            while True:
+                if slot.restarts >= self._spec.max_restarts:
+                    self._give_up(slot, reason)
+                    return
+                slot.restarts += 1
+                try:
+                    await self._bring_up(slot)
+                    break
+                except StartFailed as error:
+                    reason = str(error)
+                    self._say(reason)
+
+    async def _bring_up(self, slot: Slot) -> None:
+        slot.set_state("starting")
+        index = self._names().index(slot.name)
+        slot.launch = await launch_replica(self._spec, self._ray_spec, index, self._processes, self._say)
+        info = slot.launch.info
+        now = time.monotonic()
+        slot.moved_at = slot.asked_at = now
+        slot.gauges = ReplicaGauges(
+            slot.name, slots=info.slots, kv_tokens=info.kv_tokens, weights=info.weights, restarts=slot.restarts
+        )
+        self._news.set()
+
+    async def _watch(self, slot: Slot) -> str:
+        """Return why the replica is lost, once it is."""
+        launch = slot.launch
+        assert launch is not None
+        while True:
+            try:
+                async with asyncio.timeout(self._spec.stall_timeout_s):
+                    collected = wire.decode_collected(await launch.actor.collect.remote())
+                    self._take(slot, collected)
+                    if not collected.problem and self._needs_canary(slot):
+                        slot.asked_at = time.monotonic()
+                        await launch.actor.canary.remote()
+            except TimeoutError:
+                return f"{slot.name} hangs: no answer for {self._spec.stall_timeout_s:g} s"
+            except Exception as error:  # noqa: BLE001  Ray raises many kinds, and each means that the actor is gone
+                return f"{slot.name} died: {_first_line(error)}"
+            if collected.problem:
+                return f"{slot.name}: {collected.problem}"
+            if slot.open and time.monotonic() - slot.moved_at > self._spec.stall_timeout_s:
+                return f"{slot.name} hangs: {len(slot.open)} requests and no token for {self._spec.stall_timeout_s:g} s"
+
+    def _needs_canary(self, slot: Slot) -> bool:
+        idle_since = max(slot.moved_at, slot.asked_at)
+        return not slot.open and time.monotonic() - idle_since > self._spec.canary_s
+
+    def _take(self, slot: Slot, collected: wire.Collected) -> None:
+        mine = [completion for completion in collected.completions if completion.key in slot.open]
+        slot.open.difference_update(completion.key for completion in mine)
+        slot.take(collected.gauges, bool(mine), time.monotonic())
+        if mine:
+            self._done += mine
+            self._news.set()
+
+    async def _lose(self, slot: Slot, reason: str) -> None:
+        self._say(f"{reason}; {len(slot.open)} open requests come back")
+        launch, slot.launch = slot.launch, None
+        slot.set_state("lost")
+        lost, slot.open = slot.open, set()
+        for key in lost:
+            self._complete(key, "replica_lost", reason)
+        self._news.set()
+        if launch is not None:
+            await launch.kill()
+
+    def _give_up(self, slot: Slot, reason: str) -> None:
+        slot.is_given_up = True
+        self._say(f"{slot.name} is given up after {slot.restarts} restarts")
+        if all(other.is_given_up for other in self._slots.values()):
+            self._down = f"pool {self._spec.name} has no replica left; the last one: {reason}"
+        self._news.set()
+
+    # ------------------------------------------------------------ sending
+
+    def _least_busy(self) -> Slot | None:
+        ready = [slot for slot in self._slots.values() if slot.is_ready]
+        return min(ready, key=lambda slot: len(slot.open), default=None)
+
+    async def _send(self, slot: Slot, requests: Sequence[Request]) -> None:
+        launch = slot.launch
+        if launch is None:
+            return  # lost meanwhile: its open requests have come back already
+        try:
+            await launch.actor.submit.remote(wire.encode(requests))
+        except Exception as error:  # noqa: BLE001  a dead actor is the watch's business, anything else the requests'
+            if slot.launch is launch and _is_task_error(error):
+                for request in requests:
+                    if request.key in slot.open:
+                        slot.open.discard(request.key)
+                        self._complete(request.key, "server_error", _first_line(error))
+
+    @staticmethod
+    async def _call(reference: Any) -> None:
+        with contextlib.suppress(Exception):  # a dead actor has nothing to cancel
+            await reference
+
+    def _complete(self, key: RequestKey, kind: FailureKind, message: str) -> None:
+        self._done.append(Completion(*key, failure=Failure(kind, message)))
+        self._news.set()
+
+
+def _is_task_error(error: Exception) -> bool:
+    from ray.exceptions import RayTaskError
+
+    return isinstance(error, RayTaskError)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterable[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

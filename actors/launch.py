@@ -1,0 +1,187 @@
+"""Starting and ending one replica: its place in the cluster, its actor, its processes.
+
+A launch either returns a ready replica or raises `StartFailed` with a reason and leaves nothing behind. While it waits
+it says every few seconds for what. Processes are recorded as soon as they are known, so that a driver killed during the
+start leaves none for good.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from actors import wire
+from actors.cluster import actor_environment
+from actors.processes import ProcessRecord, ProcessTable, end_processes
+from actors.replica import Replica
+from actors.spec import ModelSpec, RaySpec
+
+_SAY_EVERY_S = 3.0
+_STOP_WITHIN_S = 15.0
+_PLACE_WITHIN_S = 60.0
+_CAUSE = re.compile(r"\b([A-Z]\w*(?:Error|Exception)): (.+)")
+
+
+class StartFailed(Exception):
+    """A replica did not start; the text says why."""
+
+
+class Launch:
+    """One started replica: its actor, its place, and what it said of itself."""
+
+    def __init__(self, name: str, actor: Any, place: Any, processes: ProcessTable) -> None:
+        self.name = name
+        self.actor = actor
+        self.info: wire.ReplicaInfo
+        self._place = place
+        self._processes = processes
+
+    async def stop(self) -> None:
+        """End the replica politely, then for good."""
+        with contextlib.suppress(Exception):  # a replica that cannot stop by itself is killed below
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                await self.actor.stop.remote()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End the replica's processes, wherever they run, and give its place back."""
+        import ray
+
+        elsewhere = [record for record in self._processes.of(self.name) if record.host != socket.gethostname()]
+        # First the processes: Ray waits for a stopped one, a kill does not.
+        await asyncio.to_thread(self._processes.end, self.name)
+        if elsewhere:
+            await _end_elsewhere(ray, self._place, elsewhere)
+            self._processes.put(self.name, [])
+        with contextlib.suppress(Exception):  # the actor may be gone, and Ray too
+            await asyncio.to_thread(ray.kill, self.actor)
+        with contextlib.suppress(Exception):
+            await asyncio.to_thread(ray.util.remove_placement_group, self._place)
+
+
+async def _end_elsewhere(ray: Any, place: Any, records: list[ProcessRecord]) -> None:
+    strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(place)
+    ender = ray.remote(end_processes).options(num_cpus=0, scheduling_strategy=strategy)
+    with contextlib.suppress(Exception):  # the node may be gone with its processes
+        async with asyncio.timeout(_STOP_WITHIN_S):
+            await ender.remote(records)
+
+
+async def launch_replica(
+    spec: ModelSpec, ray_spec: RaySpec, index: int, processes: ProcessTable, say: Callable[[str], None]
+) -> Launch:
+    """Start replica `index` of a pool and wait until it is ready. Raises `StartFailed`."""
+    import ray
+
+    name = f"{spec.name}/{index}"
+    place = await _find_place(ray, spec, ray_spec, name, say)
+    log = processes.path.parent / "logs" / f"{spec.name}-{index}.log"
+    options = _actor_options(ray, spec, ray_spec, place)
+    actor = ray.remote(Replica).options(**options).remote(spec, name, secrets.randbits(31), str(log.resolve()))
+    launch = Launch(name, actor, place, processes)
+    try:
+        async with asyncio.timeout(spec.start_timeout_s):
+            launch.info = await _until_ready(launch, processes, say)
+    except TimeoutError:
+        await launch.kill()
+        raise StartFailed(f"{name} was not ready within start_timeout_s={spec.start_timeout_s:g} s: see {log}") from None
+    except Exception as error:
+        await launch.kill()
+        raise StartFailed(f"{name} failed to start: {_root_cause(error, log)} (log: {log})") from error
+    except asyncio.CancelledError:
+        await launch.kill()
+        raise
+    processes.put(name, launch.info.processes)
+    return launch
+
+
+async def _until_ready(launch: Launch, processes: ProcessTable, say: Callable[[str], None]) -> wire.ReplicaInfo:
+    started = time.monotonic()
+    ready = asyncio.ensure_future(_call(launch.actor.start))
+    try:
+        while not ready.done():
+            status = asyncio.ensure_future(_call(launch.actor.status))
+            await asyncio.wait([ready, status], return_when=asyncio.FIRST_COMPLETED, timeout=_SAY_EVERY_S)
+            phase = "waiting for its process"
+            if status.done() and status.exception() is None:
+                answer = wire.decode_status(status.result())
+                processes.put(launch.name, answer.processes)
+                phase = answer.phase
+            status.cancel()
+            await asyncio.wait([ready], timeout=_SAY_EVERY_S)
+            if not ready.done():
+                say(f"{launch.name}: {phase}, {time.monotonic() - started:.0f} s")
+        return wire.decode_info(ready.result())
+    finally:
+        ready.cancel()
+
+
+async def _call(method: Any) -> bytes:
+    answer: bytes = await method.remote()
+    return answer
+
+
+def _actor_options(ray: Any, spec: ModelSpec, ray_spec: RaySpec, place: Any) -> dict[str, Any]:
+    threads = spec.threads or max(1, (os.cpu_count() or 1) // spec.replicas)
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several replicas and the driver share the cores: no pinning
+        # Nothing is compiled in eager mode but one helper of the sampler, which costs the first request many seconds.
+        **({} if ray_spec.gpus_per_replica else {"TORCHDYNAMO_DISABLE": "1"}),
+        **spec.env,
+    }
+    return {
+        "num_cpus": ray_spec.cpus_per_replica,
+        "num_gpus": ray_spec.gpus_per_replica,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "runtime_env": {"env_vars": actor_environment(environment)},
+        "scheduling_strategy": ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(place),
+    }
+
+
+async def _find_place(ray: Any, spec: ModelSpec, ray_spec: RaySpec, name: str, say: Callable[[str], None]) -> Any:
+    """Return a placement group for one replica. Raises `StartFailed` with what is asked and what there is."""
+    if spec.tensor_parallel > 1 and 0 < ray_spec.gpus_per_replica < spec.tensor_parallel:
+        raise StartFailed(
+            f"{name}: gpus_per_replica must be >= tensor_parallel={spec.tensor_parallel}, "
+            f"got {ray_spec.gpus_per_replica:g}: set gpus_per_replica={spec.tensor_parallel}"
+        )
+    asked = {"CPU": ray_spec.cpus_per_replica, "GPU": ray_spec.gpus_per_replica}
+    asked = {kind: amount for kind, amount in asked.items() if amount > 0}
+    place = ray.util.placement_group([asked or {"CPU": 0.001}], strategy="STRICT_PACK")
+    limit_s = spec.start_timeout_s if ray_spec.address else min(_PLACE_WITHIN_S, spec.start_timeout_s)
+    deadline = time.monotonic() + limit_s
+    while not await asyncio.to_thread(place.wait, _SAY_EVERY_S):
+        shortage = f"asked {_amounts(asked)}, free {_amounts(ray.available_resources())} of {_amounts(ray.cluster_resources())}"
+        if time.monotonic() > deadline:
+            ray.util.remove_placement_group(place)
+            raise StartFailed(f"{name} found no place: {shortage}: lower cpus_per_replica, gpus_per_replica or replicas")
+        say(f"{name}: waiting for a place, {shortage}")
+    return place
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    return ", ".join(f"{kind} {resources.get(kind, 0):g}" for kind in ("CPU", "GPU") if kind in resources) or "nothing"
+
+
+def _root_cause(error: Exception, log: Path) -> str:
+    """Return the engine's own error from its log where there is one: what vLLM raises only points there."""
+    text = str(error).strip() or type(error).__name__
+    causes = _CAUSE.findall(_tail(log)) or _CAUSE.findall(text)
+    specific = [f"{kind}: {message}" for kind, message in causes if "See root cause" not in message]
+    return specific[-1] if specific else text.splitlines()[-1]
+
+
+def _tail(log: Path, limit: int = 60_000) -> str:
+    if not log.is_file():
+        return ""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - limit))
+        return stream.read().decode(errors="replace")

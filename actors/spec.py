@@ -1,0 +1,88 @@
+"""What a pool of replicas is made of: the model, its engine settings, and the Ray resources each replica takes.
+
+Plain values, checked at construction; they travel to the actors as they are. Nothing here touches ray or vllm.
+"""
+
+import msgspec
+
+from engine.errors import InputError
+
+
+class RaySpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where replicas run. `address` None starts a Ray of our own on loopback; otherwise that cluster is joined.
+
+    `gpus_per_replica` 0 means CPU; with tensor parallelism it is the whole replica's number of GPUs.
+    """
+
+    address: str | None = None
+    cpus_per_replica: float = 1.0
+    gpus_per_replica: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be >= 0, got {value}: set it to the share of a node that one replica may take"
+            for name, value in (
+                ("cpus_per_replica", self.cpus_per_replica),
+                ("gpus_per_replica", self.gpus_per_replica),
+            )
+            if value < 0
+        ]
+        if problems:
+            raise InputError(problems)
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool: `replicas` engines serving the model directory `path` under the pool's `name`.
+
+    Lengths are in tokens, `kv_cache_gib` (CPU only) in GiB, times in seconds. `block_size` None means 32 on CPU (the
+    engine's default of 128 loses half a block of every prompt) and the engine's default on GPU. `threads` None shares
+    the node's cores among the pool's replicas. A replica with open requests and no movement for `stall_timeout_s` is
+    hung; it is restarted at most `max_restarts` times. An idle replica is asked for one token every `canary_s`.
+    """
+
+    name: str
+    path: str
+    replicas: int = 1
+    tensor_parallel: int = 1
+    max_model_len: int = 8192
+    max_num_seqs: int = 64
+    block_size: int | None = None
+    kv_cache_gib: float = 2.0
+    gpu_memory_utilization: float = 0.9
+    num_gpu_blocks_override: int | None = None
+    dtype: str = "auto"
+    enforce_eager: bool = False
+    enable_prefix_caching: bool = True
+    threads: int | None = None
+    start_timeout_s: float = 600.0
+    stall_timeout_s: float = 120.0
+    canary_s: float = 300.0
+    max_restarts: int = 5
+    env: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        problems = [*self._count_problems(), *self._range_problems()]
+        if problems:
+            raise InputError(problems)
+
+    def _count_problems(self) -> list[str]:
+        at_least_one = ("replicas", "tensor_parallel", "max_model_len", "max_num_seqs")
+        problems = [
+            f"{self.name}: {name} must be >= 1, got {getattr(self, name)}: set {name}=1 or more"
+            for name in at_least_one
+            if getattr(self, name) < 1
+        ]
+        if self.max_restarts < 0:
+            problems.append(f"{self.name}: max_restarts must be >= 0, got {self.max_restarts}: set 0 for no restart")
+        return problems
+
+    def _range_problems(self) -> list[str]:
+        problems = [
+            f"{self.name}: {name} must be > 0, got {getattr(self, name)}: set a positive number"
+            for name in ("kv_cache_gib", "start_timeout_s", "stall_timeout_s", "canary_s")
+            if getattr(self, name) <= 0
+        ]
+        if not 0 < self.gpu_memory_utilization <= 1:
+            found = self.gpu_memory_utilization
+            problems.append(f"{self.name}: gpu_memory_utilization must be in (0, 1], got {found}: set for example 0.9")
+        return problems

@@ -1,0 +1,300 @@
+"""The typed configuration tree: sparse TOML in, every default written out.
+
+Unknown keys, wrong types and values out of range are refused, all at once, before anything is touched. A field is
+*identity* (what the corpus is: a resumed run must have the same) or *operational* (how fast and where it is made).
+Derived values are properties. The `[protocol]` table belongs to the protocol and is decoded with its own rules type.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import msgspec
+
+from engine.config_decode import decode
+from engine.errors import ConfigError, InputError
+
+
+class CasesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which cases are played. `limit` 0 means all; each is played `repeats` times."""
+
+    source: str = "bundled"
+    limit: int = 0
+    repeats: int = 1
+
+
+class PrinciplesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the groups of behavior principles come from."""
+
+    source: str = "bundled"
+
+
+class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vllm", tag_field="kind"):
+    """A pool of vLLM replicas.
+
+    Lengths count tokens; `block_size` None leaves vLLM's default; `kv_cache_gib` holds on CPU only.
+    """
+
+    model: str = "smollm2-135m"
+    replicas: int = 1
+    tensor_parallel: int = 1
+    max_model_len: int = 8192
+    max_num_seqs: int = 64
+    block_size: int | None = None
+    kv_cache_gib: float = 2.0
+    gpu_memory_utilization: float = 0.9
+    num_gpu_blocks_override: int | None = None
+    dtype: str = "auto"
+    start_timeout_s: float = 600.0
+    stall_timeout_s: float = 120.0
+    max_restarts: int = 5
+
+    minima: ClassVar[Mapping[str, float]] = {
+        "replicas": 1,
+        "tensor_parallel": 1,
+        "max_model_len": 64,
+        "max_num_seqs": 1,
+        "kv_cache_gib": 0.1,
+        "start_timeout_s": 1,
+        "stall_timeout_s": 1,
+        "max_restarts": 0,
+    }
+
+
+class OpenAIConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="openai", tag_field="kind"
+):
+    """An OpenAI-compatible endpoint. `api_key_env` is the *name* of the variable that holds the key."""
+
+    model: str
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str | None = None
+    max_inflight: int = 64
+    max_model_len: int | None = None
+    structured: bool | None = None
+
+    minima: ClassVar[Mapping[str, float]] = {"max_inflight": 1, "max_model_len": 64}
+
+
+class EmbedderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where similarities come from."""
+
+    kind: Literal["local", "openai"] = "local"
+    model: str = "minilm"
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str | None = None
+
+
+class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the run is paced. `max_live` bounds live dialogues; times are seconds.
+
+    A step is tried at most `max_attempts` times; waiting because a server asked for it (429 with Retry-After) is
+    bounded by `max_wait_s` per step instead.
+    """
+
+    max_live: int | Literal["auto"] = "auto"
+    request_timeout_s: float = 600.0
+    max_attempts: int = 4
+    max_wait_s: float = 900.0
+    metrics_interval_s: float = 5.0
+    seal_every: int = 256
+
+    minima: ClassVar[Mapping[str, float]] = {
+        "max_live": 1,
+        "request_timeout_s": 0.1,
+        "max_attempts": 1,
+        "max_wait_s": 0,
+        "metrics_interval_s": 0.1,
+        "seal_every": 1,
+    }
+
+
+class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback."""
+
+    address: str | None = None
+    cpus_per_replica: float | None = None
+    gpus_per_replica: float | None = None
+
+
+ModelConfig: TypeAlias = VllmConfig | OpenAIConfig
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run. `protocol` stays a plain table until the protocol's own rules type decodes it.
+
+    `prompts` is a directory whose files replace the protocol's own texts ("" for none).
+    """
+
+    name: str = "run"
+    seed: int = 0
+    prompts: str = ""
+    protocol: dict[str, Any] = {}
+    cases: CasesConfig = CasesConfig()
+    principles: PrinciplesConfig = PrinciplesConfig()
+    models: dict[str, ModelConfig] = {}
+    roles: dict[str, str] = {}
+    embedder: EmbedderConfig = EmbedderConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    ray: RayConfig = RayConfig()
+
+    @property
+    def protocol_name(self) -> str:
+        """The protocol's name."""
+        return str(self.protocol.get("name", "mental_arena"))
+
+
+OPERATIONAL = (
+    "scheduler.*",
+    "ray.*",
+    "embedder.base_url",
+    "embedder.api_key_env",
+    *(
+        f"models.*.{field}"
+        for field in (
+            "replicas tensor_parallel max_num_seqs block_size kv_cache_gib gpu_memory_utilization dtype "
+            "num_gpu_blocks_override start_timeout_s stall_timeout_s max_restarts base_url api_key_env max_inflight "
+            "structured max_model_len"
+        ).split()
+    ),
+)
+"""Patterns of the fields that may change between `generate` and `resume`; all others are identity."""
+
+
+def is_operational(dotted: str) -> bool:
+    """Whether the field `a.b.c` may change on resume."""
+    parts = dotted.split(".")
+    patterns = (pattern.split(".") for pattern in OPERATIONAL)
+    return any(
+        len(parts) >= len(pattern) and all(want in ("*", part) for want, part in zip(pattern, parts, strict=False))
+        for pattern in patterns
+    )
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """Split `a.b=c`; c is read as a TOML value, or taken as a plain string. Raises ConfigError."""
+    dotted, equals, raw = text.partition("=")
+    if not equals or not all(dotted.split(".")):
+        raise ConfigError(f"an override must look like a.b=value, got {text!r}")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    return dotted.strip().split("."), value
+
+
+def apply_overrides(table: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Return a copy of the table with `a.b=c` overrides set. Raises ConfigError."""
+    copy: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(table))
+    for text in overrides:
+        path, value = parse_override(text)
+        here = copy
+        for key in path[:-1]:
+            here = here.setdefault(key, {})
+            if not isinstance(here, dict):
+                raise ConfigError(f"override {text!r}: {key!r} is a value, not a table")
+        here[path[-1]] = value
+    return copy
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises ConfigError naming line and column."""
+    if not path.is_file():
+        raise ConfigError(f"the configuration file must exist, got {path}: see examples/demo.toml for one to copy")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as bad:
+        raise ConfigError(f"{path} is not valid TOML: {bad}") from None
+
+
+def load(table: Mapping[str, Any]) -> Config:
+    """Decode a table into a Config and check ranges and references. Raises ConfigError with every problem."""
+    config, problems = decode(Config, table, "")
+    problems += _range_problems(table) if config is None else _problems(config)
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def _range_problems(table: Mapping[str, Any]) -> list[str]:
+    """Ranges of the sections that decode by themselves, so that one bad type hides no other problem."""
+    found: list[str] = []
+    scheduler, _ = decode(SchedulerConfig, table.get("scheduler", {}), "")
+    if scheduler is not None:
+        found += _minima("scheduler", scheduler, scheduler.minima)
+    return found
+
+
+def _minima(where: str, section: msgspec.Struct, minima: Mapping[str, float]) -> list[str]:
+    values = {name: getattr(section, name) for name in minima}
+    return [
+        f"{where}.{name} must be >= {minima[name]}, got {value}"
+        for name, value in values.items()
+        if isinstance(value, int | float) and value < minima[name]
+    ]
+
+
+def _problems(config: Config) -> list[str]:
+    found = _minima("scheduler", config.scheduler, config.scheduler.minima)
+    if config.cases.repeats < 1:
+        found.append(f"cases.repeats must be >= 1, got {config.cases.repeats}")
+    if config.cases.limit < 0:
+        found.append(f"cases.limit must be >= 0 (0 plays all), got {config.cases.limit}")
+    for name, model in config.models.items():
+        found += _minima(f"models.{name}", model, model.minima)
+        if isinstance(model, VllmConfig) and not 0 < model.gpu_memory_utilization <= 1:
+            found.append(f"models.{name}.gpu_memory_utilization must be in (0, 1], got {model.gpu_memory_utilization}")
+    if not config.models:
+        found.append('no model is configured: add a table such as [models.base] with kind = "vllm"')
+    for role, model_name in config.roles.items():
+        if model_name not in config.models:
+            known = ", ".join(sorted(config.models)) or "none"
+            found.append(f"roles.{role} must name a model, got {model_name!r}: the models are {known}")
+    return found
+
+
+def role_problems(config: Config, roles: tuple[str, ...], protocol: str) -> list[str]:
+    """Return one sentence per role of the protocol that has no model, and per role it does not have."""
+    missing = [
+        f'role {role!r} of protocol {protocol!r} has no model: add {role} = "..." under [roles]'
+        for role in roles
+        if role not in config.roles
+    ]
+    unknown = [f"roles.{role}: protocol {protocol!r} has no such role" for role in config.roles if role not in roles]
+    return missing + unknown
+
+
+def to_table(config: Config, protocol: msgspec.Struct) -> dict[str, Any]:
+    """Return the resolved configuration as a TOML-ready table: every default written out, None left away."""
+    table = msgspec.to_builtins(config)
+    table["protocol"] = msgspec.to_builtins(protocol)
+    return _without_none(table)
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(inner) if isinstance(inner, dict) else inner
+        for key, inner in table.items()
+        if inner is not None
+    }
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {dotted name: value} of all leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def refuse_drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Raise InputError listing each identity field that differs between two resolved tables."""
+    old, new = flatten(before), flatten(after)
+    changed = [
+        f"{key} is part of the run's identity: it was {old.get(key)!r}, got {new.get(key)!r}; start a new run for it"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not is_operational(key)
+    ]
+    if changed:
+        raise InputError(changed)

@@ -1,0 +1,256 @@
+"""Exports: a corpus as training data that `datasets.load_dataset` reads, with a card that says what it is.
+
+An export is whole or absent: it is written beside its target and renamed. Episodes stream through, memory is constant.
+Model text goes in with chat-template control tokens broken up. Knows nothing of how the corpus is kept.
+"""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
+
+from engine.errors import InputError
+from engine.export_card import CardFacts, ExportMeta, card
+from engine.files import fsync_directory
+from engine.protocol import ProtocolSpec
+from engine.record import EpisodeRecord
+from engine.transcript import ChatMessage, role_messages, seen_messages, turns
+from engine.views import neutralize
+
+Format = Literal["records", "messages", "prompt-completion", "sharegpt"]
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+DATA_FILE: Final = "train.jsonl"
+CARD_FILE: Final = "README.md"
+_SHAREGPT: Final = {"system": "system", "user": "human", "assistant": "gpt"}
+
+Row: TypeAlias = dict[str, Any]
+Rows: TypeAlias = Callable[[EpisodeRecord, ProtocolSpec], Iterable[Row]]
+
+
+class ExportSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export holds. `skipped` counts episodes left out by status, `missing` empty values per field."""
+
+    format: Format
+    data: Path
+    card: Path
+    num_rows: int
+    num_episodes: int
+    skipped: dict[str, int]
+    missing: dict[str, int]
+
+
+def export(
+    corpus: Iterable[EpisodeRecord],
+    format: Format,
+    to: Path,
+    spec: ProtocolSpec,
+    meta: ExportMeta,
+    *,
+    only_completed: bool = True,
+) -> ExportSummary:
+    """Write the corpus to `to` and return what it holds.
+
+    `to` becomes a directory with `train.jsonl` and `README.md`; a name ending in `.jsonl` becomes that file, its card
+    beside it as `NAME.card.md`. Raises InputError when the target exists, cannot be written, the format does not fit
+    the protocol, or no episode gives a row; nothing is then left behind.
+    """
+    rows = _rows_of(format, spec)
+    is_file = to.suffix == ".jsonl"
+    data = to if is_file else to / DATA_FILE
+    about = to.with_name(f"{to.name}.card.md") if is_file else to / CARD_FILE
+    tally = _Tally(only_completed)
+    with _staged([to, about] if is_file else [to]) as staging:
+        lines = (_encoded(row) + b"\n" for record in tally.chosen(corpus) for row in tally.counted(rows(record, spec)))
+        _write(staging / data.name, lines)
+        facts = CardFacts(format=format, data_file=data.name, **tally.facts())
+        _write(staging / about.name, [card(meta, facts).encode()])
+        if is_file:
+            os.rename(staging / about.name, about)
+            os.rename(staging / data.name, data)
+        else:
+            os.rename(staging, to)
+        fsync_directory(to.parent)
+    return ExportSummary(
+        format=format,
+        data=data,
+        card=about,
+        num_rows=tally.num_rows,
+        num_episodes=sum(tally.statuses.values()),
+        skipped=dict(tally.skipped),
+        missing=dict(tally.missing),
+    )
+
+
+class _Tally:
+    """Counts what goes into an export."""
+
+    def __init__(self, only_completed: bool) -> None:
+        self.only_completed = only_completed
+        self.num_rows = 0
+        self.statuses: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.missing: Counter[str] = Counter()
+        self.models: dict[str, Counter[str]] = {}
+        self.weights: Counter[str] = Counter()
+        self.protocols: Counter[str] = Counter()
+        self.columns: tuple[str, ...] = ()
+
+    def chosen(self, corpus: Iterable[EpisodeRecord]) -> Iterator[EpisodeRecord]:
+        """Yield the episodes to export and count them."""
+        for record in corpus:
+            if self.only_completed and record.status != "completed":
+                self.skipped[record.status] += 1
+                continue
+            self.statuses[record.status] += 1
+            self.protocols[record.protocol] += 1
+            self.weights.update(record.weights)
+            for role, model in record.models.items():
+                self.models.setdefault(role, Counter())[model] += 1
+            yield record
+
+    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows and count them and their missing values."""
+        for row in rows:
+            self.num_rows += 1
+            self.columns = self.columns or tuple(row)
+            self.missing.update(name for name, value in row.items() if value in ("", None, []))
+            yield row
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return the counts for the card. Raises InputError when there is nothing to export."""
+        if not self.num_rows:
+            raise InputError(self._nothing())
+        return {
+            "num_rows": self.num_rows,
+            "statuses": dict(self.statuses),
+            "skipped": dict(self.skipped),
+            "missing": dict(self.missing),
+            "models": {role: dict(models) for role, models in self.models.items()},
+            "weights": dict(self.weights),
+            "protocols": dict(self.protocols),
+            "columns": self.columns,
+        }
+
+    def _nothing(self) -> str:
+        left_out = ", ".join(f"{number} {status}" for status, number in self.skipped.items())
+        found = f"no row from {sum(self.statuses.values())} episodes" + (f" ({left_out} left out)" if left_out else "")
+        remedy = "export all statuses" if self.skipped else "play some episodes first"
+        return f"an export must hold at least one row, got {found}: {remedy}"
+
+
+def _rows_of(format: Format, spec: ProtocolSpec) -> Rows:
+    """Return the row builder. Raises InputError."""
+    builders: dict[Format, Rows] = {
+        "records": _record_rows,
+        "messages": _message_rows,
+        "prompt-completion": _completion_rows,
+        "sharegpt": _sharegpt_rows,
+    }
+    if format not in builders:
+        raise InputError(f"an export format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if format == "records" and spec.records is None:
+        others = ", ".join(other for other in FORMATS if other != "records")
+        raise InputError(f"format 'records' must be defined by the protocol, got {spec.name!r}: choose {others}")
+    return builders[format]
+
+
+def _record_rows(record: EpisodeRecord, spec: ProtocolSpec) -> Iterator[Row]:
+    for row in spec.records(record) if spec.records else []:
+        yield {name: neutralize(value) for name, value in row.items()}
+
+
+def _sides(record: EpisodeRecord, spec: ProtocolSpec) -> Iterator[tuple[str, list[ChatMessage]]]:
+    """Yield (role, its chat messages) per role that speaks."""
+    spoken = turns(record, spec.turns)
+    for role in dict.fromkeys(turn.role for turn in spoken):
+        yield role, role_messages(record, role, spoken)
+
+
+def _message_rows(record: EpisodeRecord, spec: ProtocolSpec) -> Iterator[Row]:
+    for role, messages in _sides(record, spec):
+        yield {"messages": messages, "role": role, **_origin(record, role)}
+
+
+def _sharegpt_rows(record: EpisodeRecord, spec: ProtocolSpec) -> Iterator[Row]:
+    for role, messages in _sides(record, spec):
+        talk = [{"from": _SHAREGPT[message["role"]], "value": message["content"]} for message in messages]
+        yield {"conversations": talk, "role": role, **_origin(record, role)}
+
+
+def _completion_rows(record: EpisodeRecord, spec: ProtocolSpec) -> Iterator[Row]:
+    """One row per turn: what the role really saw, and what it said."""
+    for turn in turns(record, spec.turns):
+        reply = turn.step.reply
+        yield {
+            "prompt": seen_messages(record, turn.step),
+            "completion": [{"role": "assistant", "content": neutralize(turn.text)}],
+            "role": turn.role,
+            **_origin(record, turn.role),
+            "purpose": turn.step.purpose,
+            "path": turn.step.path,
+            "finish": reply.finish if reply else "",
+            "weights": reply.weights if reply else "",
+        }
+
+
+def _origin(record: EpisodeRecord, role: str) -> Row:
+    return {
+        "episode": record.episode,
+        "case": record.key.case,
+        "status": record.status,
+        "protocol": record.protocol,
+        "model": record.models.get(role, ""),
+    }
+
+
+def _encoded(row: Row) -> bytes:
+    """Encode a row; halves of surrogate pairs, which UTF-8 cannot hold, become U+FFFD."""
+    try:
+        return msgspec.json.encode(row)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_paired(row))
+
+
+def _paired(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {_paired(key): _paired(item) for key, item in value.items()}
+        case list():
+            return [_paired(item) for item in value]
+        case _:
+            return value
+
+
+@contextmanager
+def _staged(targets: Sequence[Path]) -> Iterator[Path]:
+    """Give a fresh directory beside the target, removed at the end. Raises InputError when the target is in the way."""
+    to = targets[0]
+    taken = [path for path in targets if path.exists() or path.is_symlink()]
+    if taken:
+        raise InputError(f"an export must go to a new path, got {taken[0]}, which exists: remove it or choose another")
+    staging = to.parent / f".{to.name}.{os.getpid()}.tmp"
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+        yield staging
+    except OSError as error:
+        raise InputError(
+            f"the corpus must be readable and the target writable, got {error}: correct the path"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write(path: Path, lines: Iterable[bytes]) -> None:
+    """Write lines durably."""
+    with path.open("wb") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,139 @@
+"""One pool's traffic: routes open steps to replicas, sends them in batches, watches deadlines and due retries.
+
+The mailroom knows attempts and replicas, nothing of dialogues. Completions are handed to `take` as they are.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from engine.backend import Backend, Completion, Failure, Request, RequestKey
+from engine.clock import Clock
+from engine.live import OpenStep
+from engine.routing import Router
+
+Take: TypeAlias = Callable[["Mailroom", list[Completion]], None]
+
+
+class Mailroom:
+    """Outgoing and incoming mail of one backend."""
+
+    def __init__(self, backend: Backend, clock: Clock, timeout_s: float, take: Take) -> None:
+        self.backend = backend
+        self.router = Router()
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._take = take
+        self._outbox: list[OpenStep] = []
+        self._ended: list[str] = []
+        self._has_mail = asyncio.Event()
+        # Insertion order is submission order, and every request has the same time limit: the first entry is due first.
+        self._in_flight: dict[RequestKey, tuple[OpenStep, str]] = {}
+        self._delayed: list[tuple[float, int, OpenStep]] = []
+        self._num_delayed = 0
+        self._has_deadline = asyncio.Event()
+
+    def post(self, step: OpenStep, delay_s: float = 0.0) -> None:
+        """Send a step's current attempt, after `delay_s`."""
+        if delay_s > 0:
+            self._num_delayed += 1
+            heapq.heappush(self._delayed, (self._clock.now() + delay_s, self._num_delayed, step))
+            self._has_deadline.set()
+            return
+        self._outbox.append(step)
+        self._has_mail.set()
+
+    def forget(self, episode: str) -> None:
+        """An episode has ended."""
+        self.router.forget(episode)
+        self._ended.append(episode)
+        self._has_mail.set()
+
+    def replica_of(self, step: OpenStep) -> str:
+        """Return the replica the step's current attempt was sent to, "" when it was not."""
+        return self._in_flight.get(step.key, (step, ""))[1]
+
+    async def send(self) -> None:
+        """Consumes: posted steps. Produces: batches. Waits for: mail, ready replicas. Unblocked by: `_has_mail`."""
+        while True:
+            await self._has_mail.wait()
+            self._has_mail.clear()
+            ended, self._ended = self._ended, []
+            for episode in ended:
+                await self.backend.forget(episode)
+            steps, self._outbox = self._outbox, []
+            # Depth first: the dialogue that has come furthest goes first.
+            steps.sort(key=lambda step: -step.live.num_turns)
+            batch = [request for request in map(self._address, steps) if request is not None]
+            if batch:
+                await self.backend.submit(batch)
+
+    def _address(self, step: OpenStep) -> Request | None:
+        """Return the step as a routed request; without a ready replica it stays in the outbox."""
+        replica = self.router.route(step.live.name, self.backend.replicas(), step.avoid)
+        if replica is None:
+            self._outbox.append(step)
+            return None
+        step.submitted_at = self._clock.now()
+        if not self._in_flight:
+            self._has_deadline.set()
+        self._in_flight[step.key] = (step, replica)
+        return step.request(replica, self._timeout_s)
+
+    async def receive(self, room: Callable[[], Awaitable[None]]) -> None:
+        """Consumes: completions. Produces: calls of `take`. Waits for: the backend, the journal's room."""
+        while True:
+            batch = await self.backend.collect()
+            await room()
+            self._take(self, batch)
+            for completion in batch:
+                self._in_flight.pop(completion.key, None)
+            if self._outbox:
+                self._has_mail.set()
+
+    async def watch(self) -> None:
+        """Consumes: deadlines and due retries. Waits for: the next of them. Unblocked by: `_has_deadline`."""
+        while True:
+            due = self._next_due()
+            if due is None:
+                self._has_deadline.clear()
+                await self._has_deadline.wait()
+                continue
+            await self._sleep_until(due)
+            await self._expire(self._clock.now())
+
+    def _next_due(self) -> float | None:
+        """Return when the next deadline or retry is due."""
+        times = [self._delayed[0][0]] if self._delayed else []
+        if self._in_flight:
+            step, _ = next(iter(self._in_flight.values()))
+            times.append(step.submitted_at + self._timeout_s)
+        return min(times, default=None)
+
+    async def _sleep_until(self, due: float) -> None:
+        """Sleep until `due`, or until something earlier may be due."""
+        self._has_deadline.clear()
+        sleep = asyncio.ensure_future(self._clock.sleep(due - self._clock.now()))
+        wake = asyncio.ensure_future(self._has_deadline.wait())
+        try:
+            await asyncio.wait((sleep, wake), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            wake.cancel()
+
+    async def _expire(self, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now:
+            self.post(heapq.heappop(self._delayed)[2])
+        late: list[RequestKey] = []
+        for key, (step, _) in self._in_flight.items():
+            if step.submitted_at + self._timeout_s > now:
+                break
+            late.append(key)
+        if not late:
+            return
+        failure = Failure("timeout", f"no answer within {self._timeout_s:g} s: raise scheduler.request_timeout_s")
+        self._take(self, [Completion(*key, failure=failure) for key in late])
+        for key in late:
+            self._in_flight.pop(key, None)
+        await self.backend.cancel(late)

@@ -1,0 +1,142 @@
+"""One OpenAI-compatible endpoint: the client, the preflight, one call. Shared by the chat backend and the embedder.
+
+The `openai` package brings authentication and transport; retries are off, because the scheduler owns them, and bodies
+are encoded and decoded here, because strict typed decoding is what tells a malformed answer. `openai` is imported when
+the endpoint opens, never with this module.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from engine.errors import BackendDown, InputError
+from engine.openai_errors import Endpoint, cause_of, is_timeout, said_by
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+PREFLIGHT_S: Final = 10.0
+DUMMY_KEY: Final = "unused"
+
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+class _Model(msgspec.Struct):
+    id: str = ""
+    max_model_len: int | None = None
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model] = []
+
+
+class OpenAIEndpoint:
+    """A client of one base URL. `open` before `post`, `close` at the end; closing twice is fine.
+
+    `api_key_env` names the environment variable that holds the key; None sends a dummy key. Raises InputError when the
+    URL is no http(s) URL.
+    """
+
+    def __init__(self, *, base_url: str, model: str, api_key_env: str | None, max_connections: int) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"base_url must be an http or https URL, got {base_url!r}: for example https://HOST/v1")
+        self.base_url = base_url
+        self.host = parts.hostname
+        self.max_connections = max_connections
+        port = f":{parts.port}" if parts.port else ""
+        self.about = Endpoint(
+            label=f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}", model=model, key_env=api_key_env
+        )
+        self._client: AsyncOpenAI | None = None
+
+    async def open(self) -> int | None:
+        """Make the client and ask for the models; return the window length stated for the model, if any.
+
+        Raises InputError when the named environment variable is unset and `BackendDown` when the endpoint is
+        unreachable or refuses the key. Any other HTTP answer shows that it is up.
+        """
+        self._client = self._make_client(self._read_key())
+        try:
+            return await self._preflight()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def post(self, path: str, body: Any, *, headers: Mapping[str, str] | None = None, timeout_s: float) -> bytes:
+        """Return the body of a successful answer. Raises `openai.APIError` or TimeoutError.
+
+        `timeout_s` bounds the whole call; the transport's own limit is per read, which a dripping server never hits.
+        """
+        client = self._opened()
+        async with asyncio.timeout(timeout_s):
+            return await client.post(
+                path,
+                cast_to=bytes,
+                content=msgspec.json.encode(body),
+                options={"headers": {**_JSON, **(headers or {})}, "timeout": timeout_s},
+            )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _opened(self) -> "AsyncOpenAI":
+        if self._client is None:
+            raise RuntimeError(f"{self.about.label} must be started before use and not be closed: call start()")
+        return self._client
+
+    def _read_key(self) -> str:
+        name = self.about.key_env
+        if name is None:
+            return DUMMY_KEY
+        secret = os.environ.get(name, "").strip()
+        if not secret:
+            raise InputError(f"{name} must hold the API key of {self.about.label}, got nothing: export {name}=...")
+        self.about = msgspec.structs.replace(self.about, secret=secret)
+        return secret
+
+    def _make_client(self, key: str) -> "AsyncOpenAI":
+        from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAioHttpClient
+
+        # Callers bound what is in flight; the pool's own limit must not queue a second time.
+        limits = type(DEFAULT_CONNECTION_LIMITS)(max_connections=self.max_connections + 1)
+        http_client = DefaultAioHttpClient(limits=limits)
+        return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, http_client=http_client)
+
+    async def _preflight(self) -> int | None:
+        from openai import APIConnectionError, APIStatusError
+
+        try:
+            body = await asyncio.wait_for(self._get_models(), PREFLIGHT_S)
+        except (TimeoutError, APIConnectionError) as error:
+            raise BackendDown(self._unreachable(error)) from None
+        except APIStatusError as error:
+            if error.status_code in (401, 403):
+                said = f"{error.status_code}: {self.about.quote(said_by(error))}"
+                raise BackendDown(f"{self.about.label} refuses the key ({said}): {self.about.key_remedy}") from None
+            return None
+        return _window(body, self.about.model)
+
+    async def _get_models(self) -> bytes:
+        return await self._opened().get("/models", cast_to=bytes, options={"timeout": PREFLIGHT_S})
+
+    def _unreachable(self, error: Exception) -> str:
+        is_late = isinstance(error, TimeoutError) or is_timeout(error)
+        reason = f"no answer within {PREFLIGHT_S:g} s" if is_late else self.about.quote(cause_of(error))
+        return f"{self.about.label} must be reachable, got {reason}: start the server or correct base_url"
+
+
+def _window(body: bytes, model: str) -> int | None:
+    """Read vLLM's `max_model_len` of the model from a list of models, tolerating anything else."""
+    try:
+        models = msgspec.json.decode(body, type=_Models).data
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return next((known.max_model_len for known in models if known.id == model), None)

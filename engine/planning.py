@@ -1,0 +1,216 @@
+"""From a configuration to a plan: everything a run needs, resolved and checked before anything is touched.
+
+A plan is data; it starts nothing. Problems of the configuration, the cases and the principles are reported together.
+`freeze` turns a plan into the files of a run directory, `thaw` reads it back and refuses inputs that changed.
+"""
+
+import difflib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import tomli_w
+
+from engine import config as configuration
+from engine.cases.loaders import load_cases
+from engine.cases.principles import PrincipleGroup, load_principles
+from engine.cases.schema import Case
+from engine.config import Config
+from engine.config_decode import decode
+from engine.errors import ConfigError, InputError, ProtocolDrift
+from engine.protocol import BUILT_IN, ProtocolSpec, Rules, Setting, find_protocol
+from engine.record import EpisodeKey
+from engine.recording import Identity
+from engine.rundir import RunDirectory
+from engine.steps import Protocol as Play
+
+T = TypeVar("T")
+PATH_KEYS = (("cases", "source"), ("principles", "source"), ("", "prompts"))
+FITTED = "inputs/fitted.json"
+WORDS = ("", "bundled", "sampled")
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True):
+    """What was fitted for this run: the similarity cut, and the embedder it holds for."""
+
+    cut: float | None = None
+    embedder: str = ""
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """One run, resolved. `table` is the whole configuration with every default; `cases` are in playing order."""
+
+    config: Config
+    spec: ProtocolSpec
+    rules: Rules
+    table: dict[str, Any]
+    cases: list[Case]
+    principles: list[PrincipleGroup]
+    fitted: Fitted = Fitted()
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes of the first try: cases times repeats."""
+        return len(self.cases) * self.config.cases.repeats
+
+    @property
+    def setting(self) -> Setting:
+        """What all episodes share."""
+        prompts = Path(self.config.prompts) if self.config.prompts else None
+        return Setting(principles=tuple(self.principles), prompts=prompts, cut=self.fitted.cut)
+
+    def keys(self) -> Iterator[EpisodeKey]:
+        """Yield the episodes of the first try: every case once, then the next repeat."""
+        for repeat in range(self.config.cases.repeats):
+            for case in self.cases:
+                yield EpisodeKey(case.id, repeat)
+
+    def texts(self) -> dict[str, str]:
+        """Return the protocol's text files and own code as used, by name."""
+        override = {path.name: path for path in _files(self.setting.prompts)}
+        return {path.name: override.get(path.name, path).read_text("utf-8") for path in self.spec.texts}
+
+
+class RunCast:
+    """Turns an episode key into an identity and a generator, for one plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._cases = {case.id: case for case in plan.cases}
+        self._setting = plan.setting
+        self._models = {role: plan.table["models"][name]["model"] for role, name in plan.config.roles.items()}
+
+    def identity(self, key: EpisodeKey, started_at: float) -> Identity:
+        """Return what the record says of the episode."""
+        return Identity(
+            key=key,
+            seed=seed_of(self._plan.config.seed, key),
+            protocol=self._plan.spec.name,
+            case=msgspec.json.encode(self._cases[key.case]).decode(),
+            models=self._models,
+            started_at=started_at,
+        )
+
+    def play(self, key: EpisodeKey) -> Play[Any]:
+        """Return a fresh generator."""
+        seed = seed_of(self._plan.config.seed, key)
+        return self._plan.spec.play(self._cases[key.case], self._plan.rules, seed=seed, setting=self._setting)
+
+
+def seed_of(run_seed: int, key: EpisodeKey) -> int:
+    """Return the episode's own seed: 63 bits that depend on the run's seed and the key alone."""
+    digest = hashlib.blake2b(f"{run_seed} {key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None) -> Plan:
+    """Resolve a configuration table; relative paths hold from `base`. Raises InputError with every problem found.
+
+    `kept` is a run's inputs directory: its copies of cases and principles stand in for sources that are gone.
+    """
+    problems: list[str] = []
+    table = _absolute(table, base)
+    config = _collect(problems, lambda: configuration.load(table))
+    name = str(dict(table.get("protocol", {})).get("name", "mental_arena"))
+    spec = _collect(problems, lambda: find_protocol(name, base))
+    rules = _collect(problems, lambda: read_rules(spec, table.get("protocol", {}))) if spec else None
+    cases = principles = None
+    if config is not None:
+        chosen = config
+        cases = _collect(
+            problems,
+            lambda: load_cases(
+                _source(chosen.cases.source, kept, "cases.jsonl"), seed=chosen.seed, limit=chosen.cases.limit or None
+            ),
+        )
+        principles = _collect(
+            problems, lambda: load_principles(_source(chosen.principles.source, kept, "principles.json"))
+        )
+        if spec is not None:
+            problems += configuration.role_problems(chosen, spec.roles, spec.name)
+    if problems or config is None or spec is None or rules is None:
+        raise ConfigError(problems)
+    resolved = configuration.to_table(config, rules)
+    return Plan(config=config, spec=spec, rules=rules, table=resolved, cases=cases or [], principles=principles or [])
+
+
+def read_rules(spec: ProtocolSpec, table: object) -> Rules:
+    """Decode the `[protocol]` table with the protocol's own rules type. Raises ConfigError."""
+    rules, problems = decode(spec.rules, table, "protocol.")
+    problems = problems + (rules.problems() if rules is not None else [])
+    if problems or rules is None:
+        raise ConfigError(problems)
+    return rules
+
+
+def _source(source: str, kept: Path | None, name: str) -> str:
+    """Return the source, or the run's own copy of it when the file is gone."""
+    is_gone = source not in WORDS and not Path(source).exists()
+    return str(kept / name) if is_gone and kept is not None else source
+
+
+def _collect(problems: list[str], attempt: Callable[[], T]) -> T | None:
+    try:
+        return attempt()
+    except InputError as refused:
+        problems += refused.problems
+        return None
+
+
+def _absolute(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Return a copy in which paths of files are absolute, so that `resume` works from anywhere."""
+    copy: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(table))
+    for section, key in PATH_KEYS:
+        inner = copy.get(section) if section else copy
+        if isinstance(inner, dict) and isinstance(inner.get(key), str) and inner[key] not in WORDS:
+            inner[key] = str((base / inner[key]).absolute())
+    protocol = copy.get("protocol")
+    if isinstance(protocol, dict) and str(protocol.get("name", "mental_arena")) not in BUILT_IN:
+        protocol["name"] = str((base / str(protocol["name"])).absolute())
+    for model in copy["models"].values() if isinstance(copy.get("models"), dict) else ():
+        if isinstance(model, dict) and str(model.get("model", "")).startswith((".", "/", "~")):
+            model["model"] = str((base / Path(model["model"]).expanduser()).absolute())
+    return copy
+
+
+def freeze(plan: Plan) -> dict[str, bytes]:
+    """Return the identity of a run as files of its directory: configuration and inputs as used."""
+    lines = b"".join(msgspec.json.encode(case) + b"\n" for case in plan.cases)
+    principles = {group.id: group.principles for group in plan.principles}
+    return {
+        "config.toml": tomli_w.dumps(plan.table).encode(),
+        "inputs/cases.jsonl": lines,
+        "inputs/principles.json": msgspec.json.format(msgspec.json.encode(principles)),
+        "inputs/texts.json": msgspec.json.format(msgspec.json.encode(plan.texts())),
+    }
+
+
+def thaw(rundir: RunDirectory, overrides: list[str]) -> Plan:
+    """Return the plan of an existing run, with operational overrides applied.
+
+    Raises InputError when an identity field or an input file changed (with a diff), ConfigError as `make_plan` does.
+    """
+    stored = configuration.read_table(rundir.config)
+    plan = make_plan(configuration.apply_overrides(stored, overrides), rundir.path, rundir.inputs)
+    configuration.refuse_drift(stored, plan.table)
+    for name, data in freeze(plan).items():
+        kept = rundir.path / name
+        if name != "config.toml" and kept.read_bytes() != data:
+            raise ProtocolDrift(_diff(name, kept.read_bytes(), data))
+    fitted = rundir.path / FITTED
+    if fitted.exists():
+        plan.fitted = msgspec.json.decode(fitted.read_bytes(), type=Fitted)
+    return plan
+
+
+def _diff(name: str, old: bytes, new: bytes) -> str:
+    before, after = (data.decode("utf-8", "replace").splitlines() for data in (old, new))
+    lines = difflib.unified_diff(before, after, "as used", "now", n=0, lineterm="")
+    shown = "\n".join(line[:200] for line, _ in zip(lines, range(12), strict=False))
+    return f"{name} changed since the run began; restore it or start a new run:\n{shown}"
+
+
+def _files(directory: Path | None) -> list[Path]:
+    return sorted(directory.glob("*.txt")) if directory is not None and directory.is_dir() else []

@@ -1,0 +1,251 @@
+"""One run from start to end: pools up, cases played, journal closed, pools down.
+
+Knows the order of things and nothing of what is behind a pool. Whatever happens, processes it started are ended and
+what is journalled stays.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from engine.admission import Admission
+from engine.backend import Backend, Embedder
+from engine.caches import cache_directory
+from engine.clock import Clock, SystemClock
+from engine.errors import RunError
+from engine.files import write_atomic
+from engine.interrupt import Interrupt
+from engine.journal import Journal, Totals
+from engine.metrics import Metrics, MetricsLog
+from engine.panel import Panel
+from engine.planning import FITTED, Fitted, Plan, RunCast
+from engine.record import EpisodeKey, Status
+from engine.retry import RetryPolicy
+from engine.rundir import RunDirectory
+from engine.scheduler import Scheduler
+
+PANEL_INTERVAL_S = 0.5
+
+
+class Crew(Protocol):
+    """The served side of a run."""
+
+    @property
+    def pools(self) -> Mapping[str, Backend]:
+        """Model name to backend."""
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """The embedder, None when the protocol needs none."""
+
+    async def start(self) -> None:
+        """Bring everything up, side by side. Raises BackendDown with a reason."""
+
+    async def close(self) -> None:
+        """End everything that was started."""
+
+    def abort(self) -> None:
+        """End every process at once, without awaiting."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What this invocation did.
+
+    `before` and `after` are the run's totals, `episodes` counts each (case, repeat) once, by the status of its latest
+    try; times are seconds.
+    """
+
+    before: Totals
+    after: Totals
+    episodes: dict[str, int]
+    startup_s: float
+    elapsed_s: float
+    num_unplayed: int
+    interrupted: int | None = None
+
+
+async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys: Iterable[EpisodeKey]) -> Result:
+    """Play every key that has no terminal record yet. The caller holds the directory's lock.
+
+    Raises RunError when the run cannot go on. An interrupt returns a result with its exit code instead.
+    """
+    run = _Run(plan, rundir, crew, panel, list(keys))
+    task = asyncio.ensure_future(run.play())
+    with Interrupt(lambda: run.stop(task), crew.abort) as interrupt:
+        try:
+            await task
+        except asyncio.CancelledError:
+            if interrupt.code is None:
+                raise
+        finally:
+            await run.close(is_hasty=interrupt.code is not None)
+        return run.result(interrupt.code)
+
+
+class _Run:
+    def __init__(self, plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys: list[EpisodeKey]) -> None:
+        self.plan = plan
+        self.rundir = rundir
+        self.crew = crew
+        self.panel = panel
+        self.keys = keys
+        self.clock: Clock = SystemClock()
+        self.journal = Journal.open(rundir, seal_every=plan.config.scheduler.seal_every)
+        self.before = self.journal.totals()
+        self.scheduler: Scheduler | None = None
+        self.begun_at = self.clock.now()
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+
+    def stop(self, task: "asyncio.Future[None]") -> None:
+        """Stop admitting; before the scheduler plays, give up starting."""
+        self.panel.say("stopping: what is journalled stays")
+        if self.scheduler is not None:
+            self.scheduler.stop()
+        else:
+            task.cancel()
+
+    @property
+    def num_open(self) -> int:
+        """Keys without a terminal record."""
+        ended = self.journal.ended()
+        wanted = set(self.keys) | {row.key for row in self.journal.live()}
+        return sum(key not in ended for key in wanted)
+
+    async def play(self) -> None:
+        """Bring the pools up and play."""
+        if not self.num_open:
+            return
+        self.panel.start()
+        await self.crew.start()
+        await self._fit()
+        metrics = self._metrics()
+        self.scheduler = self._scheduler(metrics)
+        self.started_at = self.clock.now()
+        reporter = asyncio.ensure_future(self._report(metrics))
+        try:
+            await self.scheduler.run()
+        finally:
+            self.ended_at = self.clock.now()
+            reporter.cancel()
+            await asyncio.gather(reporter, return_exceptions=True)
+
+    async def close(self, *, is_hasty: bool) -> None:
+        """Close the journal (sealing what has ended) and end everything that was started."""
+        self.panel.stop()
+        try:
+            await self.journal.close()
+        finally:
+            if is_hasty:
+                self.crew.abort()
+            else:
+                await self.crew.close()
+
+    def result(self, interrupted: int | None) -> Result:
+        """Return what happened."""
+        now = self.clock.now()
+        started_at = self.started_at if self.started_at is not None else now
+        ended_at = self.ended_at if self.ended_at is not None else now
+        return Result(
+            before=self.before,
+            after=self.journal.totals(),
+            episodes=latest_counts(self.journal.ended()),
+            startup_s=started_at - self.begun_at,
+            elapsed_s=ended_at - started_at,
+            num_unplayed=self.num_open,
+            interrupted=interrupted,
+        )
+
+    async def _fit(self) -> None:
+        """Fit the protocol to the embedder once per run; a resumed run must meet the same embedder."""
+        plan, embedder = self.plan, self.crew.embedder
+        if embedder is None or not plan.spec.needs_embedder:
+            return
+        for caution in plan.spec.cautions(plan.rules, embedder.identity) if plan.spec.cautions else ():
+            self.panel.say(f"warning: {caution}")
+        kept = plan.fitted.embedder
+        if kept:
+            if kept != embedder.identity:
+                raise RunError(f"the embedder must stay the same: it was {kept}, got {embedder.identity}")
+            return
+        cut = await plan.spec.fit(plan.rules, embedder, cache_directory()) if plan.spec.fit else None
+        plan.fitted = Fitted(cut=cut, embedder=embedder.identity)
+        write_atomic(self.rundir.path / FITTED, msgspec.json.encode(plan.fitted))
+
+    def _metrics(self) -> Metrics:
+        return Metrics(
+            now=self.clock.now(),
+            total=len(self.keys),
+            ended=self._ended_counts(),
+            turns=self.plan.spec.turns,
+            roles=self.plan.spec.roles,
+        )
+
+    def _ended_counts(self) -> dict[Status, int]:
+        keys = set(self.keys)
+        counts: dict[Status, int] = {}
+        for key, status in self.journal.ended().items():
+            if key in keys:
+                counts[status] = counts.get(status, 0) + 1
+        return counts
+
+    def _scheduler(self, metrics: Metrics) -> Scheduler:
+        chosen = self.plan.config.scheduler
+        return Scheduler(
+            cast=RunCast(self.plan),
+            keys=self.keys,
+            pools=self.crew.pools,
+            roles=self.plan.config.roles,
+            embedder=self.crew.embedder,
+            journal=self.journal,
+            admission=Admission(None if chosen.max_live == "auto" else chosen.max_live),
+            retry=RetryPolicy(max_attempts=chosen.max_attempts, max_wait_s=chosen.max_wait_s),
+            metrics=metrics,
+            clock=self.clock,
+            request_timeout_s=chosen.request_timeout_s,
+        )
+
+    async def _report(self, metrics: Metrics) -> None:
+        """Feed the panel and `metrics.jsonl`; its own oversleeping is the loop's lag."""
+        log = MetricsLog(self.rundir.metrics, self.plan.config.scheduler.metrics_interval_s)
+        try:
+            while True:
+                due = self.clock.now() + PANEL_INTERVAL_S
+                await self.clock.sleep(PANEL_INTERVAL_S)
+                now = self.clock.now()
+                metrics.lag(max(now - due, 0.0))
+                self._observe(metrics, now)
+                if log.is_due(now):
+                    log.write(now, self.clock.time(), metrics.drain(now))
+        finally:
+            now = self.clock.now()
+            self._observe(metrics, now)
+            log.write(now, self.clock.time(), metrics.drain(now))
+
+    def _observe(self, metrics: Metrics, now: float) -> None:
+        for name, backend in self.crew.pools.items():
+            metrics.replicas(name, backend.replicas())
+        self.panel.update(metrics.snapshot(now))
+
+
+def latest_tries(ended: Mapping[EpisodeKey, Status]) -> list[EpisodeKey]:
+    """Return the latest ended try of each (case, repeat)."""
+    latest: dict[tuple[str, int], EpisodeKey] = {}
+    for key in sorted(ended, key=lambda key: key.attempt):
+        latest[key.case, key.repeat] = key
+    return sorted(latest.values())
+
+
+def latest_counts(ended: Mapping[EpisodeKey, Status]) -> dict[str, int]:
+    """Return how many (case, repeat) stand at each status."""
+    counts = {"completed": 0, "failed": 0, "cancelled": 0}
+    for key in latest_tries(ended):
+        counts[ended[key]] += 1
+    return counts
+
+
+def retry_keys(ended: Mapping[EpisodeKey, Status]) -> list[EpisodeKey]:
+    """Return a new try of every episode whose latest try failed."""
+    return [EpisodeKey(key.case, key.repeat, key.attempt + 1) for key in latest_tries(ended) if ended[key] == "failed"]

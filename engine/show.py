@@ -1,0 +1,288 @@
+"""What `sandplay show` prints: the list of episodes, one episode in full, and excerpts for a document.
+
+Every text of a record is hostile and reaches rich only as cleaned `Text`, never as markup. Functions return
+renderables or strings; who prints them, and how wide, is the caller's. Knows nothing of run directories. rich is
+imported late.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.protocol import ProtocolSpec, Section
+from engine.record import EpisodeRecord, StepRecord
+from engine.steps import Protocol as Play
+from engine.transcript import Turn, clean, one_line, turns
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+MIN_SIDE_BY_SIDE: Final = 90
+"""Columns below which a dialogue is stacked: two columns of text need about 40 characters each."""
+SHORT_HASH: Final = 10
+MISSING: Final = "-"
+
+
+def _silent() -> Play[None]:
+    """A session that asks nothing."""
+    yield from ()
+
+
+ITSELF: Final = ProtocolSpec(name="", session=_silent, roles=())
+"""Stands in where a record's protocol is not at hand: its utterances are the replies without a value schema."""
+
+
+def plain(text: str, style: str = "") -> "Text":
+    """Return hostile text as a rich Text."""
+    from rich.text import Text
+
+    return Text(clean(text), style=style)
+
+
+def episodes_table(records: Iterable[EpisodeRecord], spec: ProtocolSpec = ITSELF) -> "Table":
+    """Return the list of episodes: one row each."""
+    table = make_table(
+        ("episode", "status", "turns", "facts", "tokens", "cached", "error"), numbers=("turns", "tokens", "cached")
+    )
+    for record in records:
+        table.add_row(*(plain(cell) for cell in _episode_cells(record, spec)))
+    return table
+
+
+def _episode_cells(record: EpisodeRecord, spec: ProtocolSpec) -> tuple[str, ...]:
+    prompt, cached, completion = token_counts(record)
+    error = record.error
+    return (
+        record.episode,
+        record.status,
+        str(len(turns(record, spec.turns))),
+        ", ".join(f"{name} {value:g}" for name, value in facts(record, spec).items()),
+        f"{prompt + completion:,}",
+        percent(cached, prompt),
+        "" if error is None else one_line(f"{error.kind}: {error.message}", 60),
+    )
+
+
+def episode_view(record: EpisodeRecord, spec: ProtocolSpec = ITSELF, width: int = 120) -> "Group":
+    """Return one episode in full: head, dialogue, the protocol's sections, all calls."""
+    from rich.console import Group
+
+    blocks: list[RenderableType] = [head_table(record, spec), dialogue_view(turns(record, spec.turns), width)]
+    sections = spec.sections(record) if spec.sections else []
+    blocks += [section_view(section) for section in sections]
+    blocks.append(calls_table(record))
+    return Group(*_spaced(blocks))
+
+
+def head_table(record: EpisodeRecord, spec: ProtocolSpec = ITSELF) -> "Table":
+    """Return what the episode is: identity, models, weights, counts, error."""
+    from rich.table import Table
+
+    prompt, cached, completion = token_counts(record)
+    started = datetime.fromtimestamp(record.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    rows = {
+        "episode": f"{record.episode} ({record.status}), protocol {record.protocol}, seed {record.seed}",
+        "models": ", ".join(f"{role}: {model}" for role, model in record.models.items()) or MISSING,
+        "weights": ", ".join(short(weights) for weights in record.weights) or MISSING,
+        "time": f"{started}, {max(record.ended_at - record.started_at, 0.0):.1f} s",
+        "calls": f"{record.num_calls}, tokens {prompt:,} in ({percent(cached, prompt)} cached), {completion:,} out",
+        "facts": ", ".join(f"{name} {value:g}" for name, value in facts(record, spec).items()) or MISSING,
+    }
+    if record.error is not None:
+        where = f" at {record.error.path}" if record.error.path else ""
+        rows["error"] = f"{record.error.kind}{where}: {record.error.message}"
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(plain(name, "bold"), plain(value))
+    return table
+
+
+def dialogue_view(spoken: Sequence[Turn], width: int) -> "RenderableType":
+    """Return the dialogue: two roles side by side, or stacked when narrow or more than two speak."""
+    roles = list(dict.fromkeys(turn.role for turn in spoken))
+    if not roles:
+        return plain("No turn was spoken.", "dim")
+    if len(roles) > 2 or width < MIN_SIDE_BY_SIDE:
+        return _stacked(spoken)
+    table = make_table(tuple(roles), title="Dialogue", lines=True)
+    for column in table.columns:
+        column.ratio = 1
+    for row in _paired(spoken, roles):
+        table.add_row(*(plain(cell) for cell in row))
+    return table
+
+
+def _paired(spoken: Sequence[Turn], roles: Sequence[str]) -> Iterator[list[str]]:
+    """Yield rows with a cell per role; reading row by row, left to right, is the order spoken."""
+    row = [""] * len(roles)
+    at = 0
+    for turn in spoken:
+        column = roles.index(turn.role)
+        if column < at:
+            yield row
+            row = [""] * len(roles)
+        row[column] = turn.text
+        at = column + 1
+    yield row
+
+
+def _stacked(spoken: Sequence[Turn]) -> "Group":
+    from rich.console import Group
+
+    return Group(*_spaced([Group(plain(turn.role, "bold"), plain(turn.text.strip())) for turn in spoken]))
+
+
+def section_view(section: Section) -> "RenderableType":
+    """Return one of the protocol's tables with its note."""
+    from rich.console import Group
+
+    blocks: list[RenderableType] = [plain(section.title, "bold")]
+    if section.columns or section.rows:
+        width = max((len(row) for row in section.rows), default=0)
+        heads = (*section.columns, *[""] * (width - len(section.columns)))
+        table = make_table(heads, lines=True)
+        for row in section.rows:
+            table.add_row(*(plain(cell) for cell in row))
+        blocks.append(table)
+    if section.note:
+        blocks.append(plain(section.note, "dim"))
+    return Group(*blocks)
+
+
+def calls_table(record: EpisodeRecord) -> "Table":
+    """Return all steps with what they cost, in program order."""
+    heads = ("path", "role", "purpose", "prompt", "cached", "out", "replica", "weights", "seconds", "attempts")
+    table = make_table(heads, title="Calls", numbers=("prompt", "cached", "out", "seconds", "attempts"))
+    for step in record.steps:
+        table.add_row(*(plain(cell) for cell in _call_cells(step)))
+    return table
+
+
+def _call_cells(step: StepRecord) -> tuple[str, ...]:
+    attempts = str(len(step.attempts) + (step.reply is not None or bool(step.floats)))
+    failures = ", ".join(dict.fromkeys(attempt.kind for attempt in step.attempts))
+    tries = f"{attempts} ({failures})" if failures else attempts
+    if step.kind == "similarity":
+        floats = " ".join(f"{value:.2f}" for value in step.floats) or MISSING
+        return (step.path, "", f"similarity {floats}", "", "", "", "", "", "", tries)
+    if step.reply is None:
+        return (step.path, step.role, step.purpose, *[MISSING] * 6, tries)
+    reply, usage = step.reply, step.reply.usage
+    return (
+        step.path,
+        step.role,
+        f"{step.purpose} (cut off)" if reply.is_cut_off else step.purpose,
+        f"{usage.prompt_tokens:,}",
+        f"{usage.cached_tokens:,}",
+        f"{usage.completion_tokens:,}",
+        reply.replica or MISSING,
+        short(reply.weights) or MISSING,
+        f"{reply.latency_s:.2f}",
+        tries,
+    )
+
+
+def to_json(record: EpisodeRecord) -> str:
+    """Return the record as one line of ASCII JSON, case and outcome as objects."""
+    built: dict[str, Any] = msgspec.to_builtins(record)
+    built["episode"] = record.episode
+    for field in ("case", "outcome"):
+        built[field] = decoded(built[field])
+    return json.dumps(built, ensure_ascii=True).replace("\x7f", "\\u007f")
+
+
+def excerpt(record: EpisodeRecord, num_turns: int, spec_turns: Collection[str] = ()) -> str:
+    """Return the first turns as a markdown block, captioned with the models and the command that cut it."""
+    spoken = turns(record, spec_turns)[:num_turns]
+    roles = dict.fromkeys(turn.role for turn in spoken)
+    models = ", ".join(f"{role} {record.models.get(role, 'unknown')}" for role in roles)
+    quoted = "\n>\n".join(_quoted(turn) for turn in spoken)
+    command = f"sandplay show RUN {record.episode} --excerpt {num_turns}"
+    caption = f"First {len(spoken)} turns of episode {record.episode}, cut by `{command}`; {models}."
+    return f"{quoted}\n\n*{markdown(caption, keep='`')}*\n"
+
+
+def _quoted(turn: Turn) -> str:
+    lines = [markdown(line) for line in clean(turn.text).strip().split("\n")]
+    lines[0] = f"**{markdown(turn.role)}:** {lines[0]}"
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def markdown(text: str, keep: str = "") -> str:
+    """Return hostile text with markdown's and HTML's characters escaped, but those in `keep`."""
+    cleaned = clean(text)
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|&!~" and c not in keep else c for c in cleaned)
+
+
+def facts(record: EpisodeRecord, spec: ProtocolSpec) -> Mapping[str, float]:
+    """Return the protocol's figures of a completed episode, else none."""
+    outcome = decoded(record.outcome)
+    return spec.facts(outcome) if spec.facts and isinstance(outcome, dict) else {}
+
+
+def decoded(text: str) -> Any:
+    """Decode one of a record's JSON texts; None when it has none, the text itself when it is no JSON."""
+    try:
+        return msgspec.json.decode(text) if text else None
+    except msgspec.DecodeError:
+        return text
+
+
+def token_counts(record: EpisodeRecord) -> tuple[int, int, int]:
+    """Return (prompt, cached, completion) tokens of all replies."""
+    usages = [step.reply.usage for step in record.steps if step.reply is not None]
+    return (
+        sum(usage.prompt_tokens for usage in usages),
+        sum(usage.cached_tokens for usage in usages),
+        sum(usage.completion_tokens for usage in usages),
+    )
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share as text, or a dash when there is no whole."""
+    return f"{100 * part / whole:.0f} %" if whole else MISSING
+
+
+def short(version: str) -> str:
+    """Return the beginning of a weight version."""
+    return version[:SHORT_HASH]
+
+
+def make_table(heads: Sequence[str], *, title: str = "", numbers: Collection[str] = (), lines: bool = False) -> "Table":
+    """Return an empty table in the project's look; columns in `numbers` are right-aligned."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=plain(title, "bold") if title else None,
+        title_justify="left",
+        show_lines=lines,
+        pad_edge=False,
+    )
+    for head in heads:
+        table.add_column(plain(head, "bold"), justify="right" if head in numbers else "left", overflow="fold")
+    return table
+
+
+def _spaced(blocks: "Sequence[RenderableType]") -> "list[RenderableType]":
+    spaced: list[RenderableType] = []
+    for block in blocks:
+        spaced += [block, ""]
+    return spaced[:-1]
+
+
+def rendered(what: "RenderableType", width: int) -> str:
+    """Return a renderable as plain text without colors or trailing blanks."""
+    import io
+
+    from rich.console import Console
+
+    file = io.StringIO()
+    Console(file=file, width=width, no_color=True, highlight=False, markup=False, emoji=False).print(what)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())

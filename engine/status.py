@@ -1,0 +1,49 @@
+"""How far a run is, read without disturbing its driver."""
+
+from typing import Any
+
+from engine.config import read_table
+from engine.corpus import Corpus
+from engine.rundir import RunDirectory
+
+
+def read_status(rundir: RunDirectory) -> dict[str, Any]:
+    """Return the run's name, episode counts, calls and tokens. Raises InputError when it is no run directory."""
+    corpus = Corpus.open(rundir)
+    totals = corpus.totals()
+    table = read_table(rundir.config)
+    lines = (rundir.inputs / "cases.jsonl").read_bytes().count(b"\n")
+    total = lines * int(table["cases"]["repeats"])
+    holder = rundir.holder()
+    return {
+        "directory": str(rundir.path),
+        "name": table["name"],
+        "episodes": {
+            "completed": totals.completed,
+            "failed": totals.failed,
+            "cancelled": totals.cancelled,
+        },
+        "total": total,
+        "calls": totals.calls,
+        "prompt_tokens": totals.prompt_tokens,
+        "completion_tokens": totals.completion_tokens,
+        "cached_tokens": totals.cached_tokens,
+        "driver_pid": None if holder is None else holder.pid,
+    }
+
+
+def status_lines(figures: dict[str, Any]) -> list[str]:
+    """Return the status as plain lines."""
+    episodes = figures["episodes"]
+    ended = sum(episodes.values())
+    lines = [
+        f"{figures['name']}: {ended} of {figures['total']} episodes have ended"
+        f" ({episodes['completed']} completed, {episodes['failed']} failed, {episodes['cancelled']} cancelled)",
+        f"{figures['calls']} calls, {figures['prompt_tokens']} prompt tokens ({figures['cached_tokens']} cached),"
+        f" {figures['completion_tokens']} completion tokens",
+    ]
+    if figures["driver_pid"] is not None:
+        lines.append(f"being played by process {figures['driver_pid']} (sealed episodes are counted)")
+    elif ended < figures["total"]:
+        lines.append(f"go on with: sandplay resume {figures['directory']}")
+    return lines

@@ -1,0 +1,63 @@
+"""What a run came to, for machines: one JSON object, and the figures the end screen shows."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.journal import Totals
+from engine.protocol import ProtocolSpec
+from engine.run import Result
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the outcomes of all completed episodes show: missing values per field, mean facts, warnings."""
+
+    missing: dict[str, int] = {}
+    facts: dict[str, float] = {}
+    warnings: list[str] = []
+
+
+def findings(spec: ProtocolSpec, outcomes: Iterable[Mapping[str, Any]]) -> Findings:
+    """Read the outcomes once; facts are means over episodes."""
+    missing: Counter[str] = Counter()
+    facts: dict[str, list[float]] = {}
+    kept: list[Mapping[str, Any]] = []
+    for outcome in outcomes:
+        kept.append(outcome)
+        missing.update(spec.missing(outcome) if spec.missing else {})
+        for name, value in (spec.facts(outcome) if spec.facts else {}).items():
+            facts.setdefault(name, []).append(value)
+    means = {name: sum(values) / len(values) for name, values in facts.items()}
+    return Findings(missing=dict(missing), facts=means, warnings=_warnings(spec, kept))
+
+
+def _warnings(spec: ProtocolSpec, outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+    return spec.warnings(outcomes) if spec.warnings and outcomes else []
+
+
+def summarize(result: Result, found: Findings, directory: str) -> dict[str, Any]:
+    """Return the JSON object that `--json` prints last. Counts are the run's, speeds this invocation's."""
+    after = result.after
+    ended = _num_ended(after) - _num_ended(result.before)
+    return {
+        "episodes": result.episodes,
+        "calls": after.calls,
+        "turns": after.turns,
+        "prompt_tokens": after.prompt_tokens,
+        "completion_tokens": after.completion_tokens,
+        "cached_tokens": after.cached_tokens,
+        "elapsed_s": round(result.elapsed_s, 3),
+        "startup_s": round(result.startup_s, 3),
+        "episodes_per_s": round(ended / result.elapsed_s, 6) if result.elapsed_s else 0.0,
+        "unplayed": result.num_unplayed,
+        "missing": found.missing,
+        "facts": {name: round(value, 6) for name, value in found.facts.items()},
+        "warnings": found.warnings,
+        "directory": directory,
+    }
+
+
+def _num_ended(totals: Totals) -> int:
+    return totals.completed + totals.failed + totals.cancelled
