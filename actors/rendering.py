@@ -70,7 +70,8 @@ class PromptRenderer:
         self._controls = _controls(tokenizer)
         self._control_ids = frozenset(control.token_id for control in self._controls.values())
         self._special_ids = frozenset(tokenizer.all_special_ids)
-        self._control_text = re.compile("|".join(map(re.escape, sorted(self._controls, key=len, reverse=True))) or "(?!)")
+        longest_first = sorted(self._controls, key=len, reverse=True)
+        self._control_text = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._plain = _without_added_tokens(tokenizer)
         self._encode = functools.lru_cache(_CACHED_TEXTS)(self._encode_plain)
         self._glue = functools.lru_cache(_CACHED_GLUE)(self._render_glue)
@@ -188,7 +189,7 @@ class PromptRenderer:
     def _render_glue(self, roles: Roles) -> Glue:
         try:
             text = self._render_roles(roles)
-        except Exception as error:  # noqa: BLE001  a template raises whatever it likes on roles it refuses
+        except Exception as error:
             raise ValueError(f"the chat template refuses the roles {'-'.join(roles)}: {error}") from error
         own = [i for i, role in enumerate(roles) if role == "assistant"]
         faithful = frozenset(i for i in own if text.startswith(f"{self._render_roles(roles[:i])}\ue000{i}\ue001"))

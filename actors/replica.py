@@ -142,7 +142,10 @@ class Replica:
             loop = asyncio.get_running_loop()
             self._completions += await loop.run_in_executor(self._thread, self._complete_all, finished)
         completions, self._completions = self._completions, []
-        return wire.encode(wire.Collected(completions, self._gauges(), self._problem))
+        if self._engine.is_lost:
+            self._problem = self._problem or "the engine process died"
+        steps = self._engine.counters.num_steps
+        return wire.encode(wire.Collected(completions, self._gauges(), steps, self._problem))
 
     async def cancel(self, keys: bytes) -> None:
         """Stop working on requests; unknown keys are ignored."""

@@ -11,12 +11,13 @@ from engine.errors import InputError
 class RaySpec(msgspec.Struct, frozen=True, kw_only=True):
     """Where replicas run. `address` None starts a Ray of our own on loopback; otherwise that cluster is joined.
 
-    `gpus_per_replica` 0 means CPU; with tensor parallelism it is the whole replica's number of GPUs.
+    `gpus_per_replica` counts the whole replica's GPUs, 0 means CPU, None as many as its tensor parallelism where the
+    cluster has GPUs. `cpus_per_replica` None takes a share that leaves room for other pools.
     """
 
     address: str | None = None
-    cpus_per_replica: float = 1.0
-    gpus_per_replica: float = 0.0
+    cpus_per_replica: float | None = None
+    gpus_per_replica: float | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -25,7 +26,7 @@ class RaySpec(msgspec.Struct, frozen=True, kw_only=True):
                 ("cpus_per_replica", self.cpus_per_replica),
                 ("gpus_per_replica", self.gpus_per_replica),
             )
-            if value < 0
+            if value is not None and value < 0
         ]
         if problems:
             raise InputError(problems)

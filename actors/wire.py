@@ -12,10 +12,15 @@ from engine.backend import Completion, ReplicaGauges, Request, RequestKey
 
 
 class Collected(msgspec.Struct, frozen=True, array_like=True):
-    """One answer of the long poll: what has finished, and the gauges. `problem` says why the engine is beyond help."""
+    """One answer of the long poll: what has finished, and the gauges.
+
+    `num_steps` counts the engine's steps since its start: it grows while work moves. `problem` says why the engine is
+    beyond help.
+    """
 
     completions: list[Completion]
     gauges: ReplicaGauges
+    num_steps: int = 0
     problem: str = ""
 
 

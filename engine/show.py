@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MIN_SIDE_BY_SIDE: Final = 90
 """Columns below which a dialogue is stacked: two columns of text need about 40 characters each."""
 SHORT_HASH: Final = 10
+MAX_FLOATS: Final = 6
 MISSING: Final = "-"
 
 
@@ -75,7 +76,7 @@ def episode_view(record: EpisodeRecord, spec: ProtocolSpec = ITSELF, width: int 
     blocks: list[RenderableType] = [head_table(record, spec), dialogue_view(turns(record, spec.turns), width)]
     sections = spec.sections(record) if spec.sections else []
     blocks += [section_view(section) for section in sections]
-    blocks.append(calls_table(record))
+    blocks.append(calls_table(record, width))
     return Group(*_spaced(blocks))
 
 
@@ -85,11 +86,12 @@ def head_table(record: EpisodeRecord, spec: ProtocolSpec = ITSELF) -> "Table":
 
     prompt, cached, completion = token_counts(record)
     started = datetime.fromtimestamp(record.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    lasted = max(record.ended_at - record.started_at, 0.0)
     rows = {
         "episode": f"{record.episode} ({record.status}), protocol {record.protocol}, seed {record.seed}",
         "models": ", ".join(f"{role}: {model}" for role, model in record.models.items()) or MISSING,
         "weights": ", ".join(short(weights) for weights in record.weights) or MISSING,
-        "time": f"{started}, {max(record.ended_at - record.started_at, 0.0):.1f} s",
+        "time": f"{started}, {lasted:.1f} s" if record.started_at else MISSING,
         "calls": f"{record.num_calls}, tokens {prompt:,} in ({percent(cached, prompt)} cached), {completion:,} out",
         "facts": ", ".join(f"{name} {value:g}" for name, value in facts(record, spec).items()) or MISSING,
     }
@@ -154,13 +156,26 @@ def section_view(section: Section) -> "RenderableType":
     return Group(*blocks)
 
 
-def calls_table(record: EpisodeRecord) -> "Table":
-    """Return all steps with what they cost, in program order."""
-    heads = ("path", "role", "purpose", "prompt", "cached", "out", "replica", "weights", "seconds", "attempts")
-    table = make_table(heads, title="Calls", numbers=("prompt", "cached", "out", "seconds", "attempts"))
+def calls_table(record: EpisodeRecord, width: int = 120) -> "Table":
+    """Return all steps with what they cost, in program order; narrow ones lack the columns one can do without."""
+    dropped = next(heads for least, heads in _DROPPED if width >= least)
+    heads = [head for head in _CALL_HEADS if head not in dropped]
+    table = make_table(heads, title="Calls", numbers=("prompt", "cached", "out", "seconds", "tries"))
+    # Paths are what a fork is told: they stay whole where the others may fold.
+    table.columns[0].no_wrap = True
     for step in record.steps:
-        table.add_row(*(plain(cell) for cell in _call_cells(step)))
+        cells = zip(_CALL_HEADS, _call_cells(step), strict=True)
+        table.add_row(*(plain(cell) for head, cell in cells if head not in dropped))
     return table
+
+
+_CALL_HEADS: Final = ("path", "role", "purpose", "prompt", "cached", "out", "replica", "weights", "seconds", "tries")
+_DROPPED: Final[tuple[tuple[int, tuple[str, ...]], ...]] = (
+    (115, ()),
+    (95, ("replica", "weights")),
+    (0, ("replica", "weights", "purpose", "cached")),
+)
+"""Columns left out below each width."""
 
 
 def _call_cells(step: StepRecord) -> tuple[str, ...]:
@@ -168,8 +183,9 @@ def _call_cells(step: StepRecord) -> tuple[str, ...]:
     failures = ", ".join(dict.fromkeys(attempt.kind for attempt in step.attempts))
     tries = f"{attempts} ({failures})" if failures else attempts
     if step.kind == "similarity":
-        floats = " ".join(f"{value:.2f}" for value in step.floats) or MISSING
-        return (step.path, "", f"similarity {floats}", "", "", "", "", "", "", tries)
+        few = " ".join(f"{value:.2f}" for value in step.floats) or MISSING
+        what = f"similarity {few}" if len(step.floats) <= MAX_FLOATS else f"{len(step.floats)} similarities"
+        return (step.path, "", what, *[""] * 6, tries)
     if step.reply is None:
         return (step.path, step.role, step.purpose, *[MISSING] * 6, tries)
     reply, usage = step.reply, step.reply.usage

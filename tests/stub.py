@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 NUM_DIMENSIONS = 4096
+KEEP = "(the good answer)"
 TEXTS = {
     "opening": "Hello. I have been feeling low for some weeks, and I am not sure where to start.",
     "therapist_turn": "Thank you for telling me. What goes through your mind when that happens?",
@@ -66,7 +67,7 @@ class Fault:
     delay_s: float = 0.0
     hang_up: bool = False
     raw: str | None = None
-    content: str | None = ""
+    content: str | None = KEEP
     finish: str | None = None
     usage: dict[str, Any] | None = None
 
@@ -113,9 +114,13 @@ class Stub:
 
     def release(self) -> None:
         """Answer what was held."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._open_gate)
+
+    def _open_gate(self) -> None:
         self._gate.clear()
-        assert self._loop is not None and self._opened is not None
-        self._loop.call_soon_threadsafe(self._opened.set)
+        if self._opened is not None:
+            self._opened.set()
 
     async def arrived(self, num_calls: int) -> None:
         """Wait until that many chat and embedding calls have arrived. Raises TimeoutError after 20 s."""
@@ -215,7 +220,7 @@ class Stub:
         return self.api_key is not None and request.headers.get("Authorization") != f"Bearer {self.api_key}"
 
     def _chat_body(self, call: Call, fault: Fault | None) -> dict[str, Any]:
-        content = fault.content if fault is not None and not fault.delay_s else self.answer(call)
+        content = fault.content if fault is not None and fault.content != KEEP else self.answer(call)
         prompt = sum(len(message["content"]) for message in call.body["messages"]) // 4
         usage = {"prompt_tokens": prompt, "completion_tokens": max(1, len(content or "") // 4)}
         return {
@@ -240,6 +245,11 @@ class Stub:
             {"object": "embedding", "index": index, "embedding": self.embed(text)} for index, text in enumerate(texts)
         ]
         return {"object": "list", "model": call.body["model"], "data": data, "usage": {"prompt_tokens": len(texts)}}
+
+
+def _error(status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None) -> web.Response:
+    body = {"error": {"message": message, "type": "stub_error", "param": None, "code": code}}
+    return web.json_response(body, status=status, headers=headers)
 
 
 def answer_by_purpose(score: int = 9) -> Answer:

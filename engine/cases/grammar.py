@@ -31,7 +31,6 @@ CONDITIONS: Final = (
     "alcohol",
     "eating",
     "grief",
-    "insomnia",
     "healthy",
 )
 FIELDS: Final = ("history", "belief", "depression", "coping", "situation", "thought", "behavior")
@@ -126,9 +125,7 @@ def load_people() -> People:
 @cache
 def load_conditions() -> tuple[Condition, ...]:
     """Return the bundled conditions, in a fixed order."""
-    return tuple(
-        msgspec.json.decode(bundled_text(f"sampler_parts/{name}.json"), type=Condition) for name in CONDITIONS
-    )
+    return tuple(msgspec.json.decode(bundled_text(f"sampler_parts/{name}.json"), type=Condition) for name in CONDITIONS)
 
 
 class Facts:

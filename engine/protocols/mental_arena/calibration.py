@@ -1,7 +1,7 @@
-"""Fits the similarity cut to an embedder: paraphrases of a gold field against their own gold, and against that of others.
+"""Fits the similarity cut to an embedder: paraphrases of a gold field beside their own gold, and beside that of others.
 
-A genuine pair is a human paraphrase of a case's field beside that field; a foreign pair is the same paraphrase beside the
-field of another case. The cut is where the two are told apart best. What fits here holds for one embedder only.
+A genuine pair is a careful paraphrase of a case's field beside that field; a foreign pair is the same paraphrase beside
+the field of another case. The cut is where the two are told apart best. What fits here holds for one embedder only.
 """
 
 import hashlib
@@ -81,8 +81,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fit_cut(genuine: Sequence[float], foreign: Sequence[float]) -> Cut:
-    """Return the cut of the highest balanced accuracy: the middle of its gap, the widest gap of equals, then the lowest.
+    """Return the cut of the highest balanced accuracy: the middle of its gap.
 
+    Of equals the widest gap wins, then the lowest.
     Raises ValueError when one of the two is empty.
     """
     if not genuine or not foreign:

@@ -13,10 +13,8 @@ from engine.values import describe
 
 MAX_LABEL_CHARS: Final = 120
 
-_LABELLED: Final = re.compile(
-    r"(?:most likely |likely |working |primary |final |second |my )?(?:diagnosis|diagnoses|illness|disorder)(?: is)?\s*[:\-–]\s*(.+)",
-    re.IGNORECASE,
-)
+_LABELLED: Final = re.compile(r"(?:diagnosis|diagnoses|illness|disorder)(?: is)?(?: ?:| [-–] )(.+)", re.IGNORECASE)
+_NUMBERING: Final = re.compile(r"^(?:[-•]|\(?\d{1,2}[.):])\s+")
 _MARKUP: Final = re.compile(r"[*_`#>\"“”]+")
 _WHOSE: Final = re.compile(
     r"^(?:i (?:think|believe|feel|agree with) (?:that )?)?(?:the )?(?:doctor|dr\.?|opinion|clinician|therapist) ?[12]"
@@ -49,7 +47,7 @@ class Diagnosis:
 
 
 def diagnose(stage: Stage, persona: Persona, talk: Talk) -> Protocol[Diagnosis]:
-    """Return two diagnoses and the patient's verdict. The review is the persona's own: it does not see the interview."""
+    """Return two diagnoses and the patient's verdict; the review does not see the interview."""
     yield from enter("diagnose")
     first = yield from opine(stage, talk, 1, "")
     second = yield from opine(stage, talk, 2, first)
@@ -78,7 +76,7 @@ def illness_label(text: str) -> str:
 
     Markdown and phrases such as "Doctor 2's diagnosis of" are removed. "" when nothing is left.
     """
-    lines = [_MARKUP.sub("", line).strip() for line in text.splitlines()]
+    lines = [_NUMBERING.sub("", _MARKUP.sub("", line).strip()) for line in text.splitlines()]
     labelled = (found[1] for line in lines if (found := _LABELLED.search(line)) is not None)
     first = next(labelled, next((line for line in lines if line), ""))
     name = _WHOSE.sub("", _END.split(first.strip(), maxsplit=1)[0].strip())

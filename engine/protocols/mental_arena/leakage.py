@@ -1,6 +1,6 @@
 """Leak checks: which words of hidden texts a text repeats; pure.
 
-Words are compared without case, punctuation and accents of typography, so that a copy with other commas is still a copy.
+Words are compared without case and punctuation, so that a copy with other commas is still a copy.
 Finds copies and near-copies of wording; a free paraphrase is beyond it.
 """
 

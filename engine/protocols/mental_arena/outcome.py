@@ -89,7 +89,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 
 
 class Disclosure(msgspec.Struct, frozen=True, gc=False):
-    """How much of its own hidden fields one patient turn spoke: distinct 8-grams, and their share of all hidden ones."""
+    """How much of the hidden fields one patient turn spoke: distinct 8-grams, and their share of all there are."""
 
     path: str
     num_ngrams: int
@@ -100,9 +100,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One episode's outcome.
 
     `symptom` is the encoded gold as one text. `rounds` holds every decode; `num_guided` is the number of exchanges that
-    followed a deviating decode, guided or not, of at most `max_guided`. `verdict` is the raw text, `preferred` 1 or 2 (None: missing), `illness`
-    the short name of the diagnosis preferred. `fields` are the four extracted texts. `missing` counts missing values
-    per field. `cut_source` is `rules`, `reference`, `fitted` or `unfitted`.
+    followed a deviating decode, guided or not, of at most `max_guided`. `verdict` is the raw text, `preferred` 1 or 2
+    (None: missing), `illness` the short name of the diagnosis preferred. `fields` are the four extracted texts.
+    `missing` counts missing values per field. `cut_source` is `rules`, `reference`, `fitted` or `unfitted`.
     """
 
     mode: str

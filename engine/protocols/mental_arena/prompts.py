@@ -6,8 +6,8 @@ from typing import Final
 from engine.protocols.texts import Catalog
 
 _PATIENT: Final = (
-    "name history cognition intermediate_belief intermediate_belief_depression coping_strategies core_beliefs situation "
-    "auto_thought emotion behavior style principles sentences is_review"
+    "name history cognition intermediate_belief intermediate_belief_depression coping_strategies core_beliefs "
+    "situation auto_thought emotion behavior style principles sentences is_review"
 )
 
 _PLACEHOLDERS: Final = {

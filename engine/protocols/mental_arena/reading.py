@@ -118,7 +118,8 @@ def embedder_warning(rules: Rules, identity: str) -> str:
         return ""
     return (
         f"the published cut of {REFERENCE_CUT:g} belongs to mean-pooled {REFERENCE_MODEL}, got {cut:g} with embedder "
-        f'{identity or "(unknown)"}: nothing may ever reach it; use that embedder, or similarity = "auto" in corrected mode'
+        f"{identity or '(unknown)'}: nothing may ever reach it; use that embedder, "
+        'or similarity = "auto" in corrected mode'
     )
 
 
@@ -136,8 +137,8 @@ def _rounds(outcome: Outcome) -> Section | None:
         return None
     rows = tuple((str(one.number), *(_cell(one, field) for field in FIELDS), _followed(one)) for one in outcome.rounds)
     note = (
-        f"Cosine of each decoded field with its gold; the cut is {outcome.cut:.3f} ({outcome.cut_source}), below it a field "
-        f"deviates. {outcome.num_guided} further exchanges."
+        f"Cosine of each decoded field with its gold; the cut is {outcome.cut:.3f} ({outcome.cut_source}), "
+        f"below it a field deviates. Further exchanges: {outcome.num_guided}."
     )
     return Section(title="Symptom decoder", columns=("round", *HEADS, "followed by"), rows=rows, note=note)
 
@@ -168,7 +169,7 @@ def _feedback(outcome: Outcome) -> Section | None:
     )
     if not rows:
         return None
-    note = "The judge saw the deviating gold fields and the answers beside them; the therapist saw delivered feedback only."
+    note = "The judge saw deviating gold fields beside the answers; the therapist saw delivered feedback alone."
     columns = ("round", "about", "status", "seen by", "feedback")
     return Section(title="Feedback", columns=columns, rows=rows, note=note if outcome.mode == "corrected" else "")
 

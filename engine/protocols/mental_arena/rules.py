@@ -27,11 +27,11 @@ MAX_SCORE: Final = 10
 class ArenaRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rules of one MentalArena run.
 
-    `mode`: `corrected` keeps what each role sees apart; `reference` is the published call graph with one shared history.
-    `exchanges` follow the patient's opening; up to `max_decoder_rounds` more are guided by feedback while a decoded
-    field is less similar to its gold than `similarity` (`auto`: fitted to the embedder, 0.9 in `reference`). A plan is
-    tried up to `max_tries` times, until a score reaches `good_score` (1..10). `reply_sentences` caps utterances (0: the
-    prompts' own limit). Switches: `cognition` (the cognitive diagram in the persona, four probes), `behaviour`
+    `mode`: `corrected` keeps what each role sees apart; `reference` is the published call graph with one shared
+    history. `exchanges` follow the patient's opening; up to `max_decoder_rounds` more are guided by feedback while a
+    decoded field is less similar to its gold than `similarity` (`auto`: fitted to the embedder, 0.9 in `reference`). A
+    plan is tried up to `max_tries` times, until a score reaches `good_score` (1..10). `reply_sentences` caps utterances
+    (0: the prompts' own limit). Switches: `cognition` (the cognitive diagram in the persona, four probes), `behaviour`
     (principles, one probe), `decoder` (probes, feedback, guided exchanges), `core_beliefs`, `style` (in the persona),
     `state_update` (the outcome of the best plan so far is the state the next plan meets). `reference` mode, as
     published, knows neither core beliefs nor style nor state.
@@ -81,7 +81,8 @@ class ArenaRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.state_update and self.mode == "reference":
             found.append(
-                'protocol.state_update must be false in reference mode, got true: set it to false, or mode = "corrected"'
+                "protocol.state_update must be false in reference mode, got true: "
+                'set it to false, or mode = "corrected"'
             )
         return found
 

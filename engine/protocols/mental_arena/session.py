@@ -30,7 +30,8 @@ def make_stage(case: Case, rules: ArenaRules, *, seed: int, setting: Setting) ->
     groups = tuple(setting.principles)
     if rules.behaviour and not groups:
         raise ConfigError(
-            "principles must hold at least one group, got none: name a file of principles, or set protocol.behaviour = false"
+            "principles must hold at least one group, got none: "
+            "name a file of principles, or set protocol.behaviour = false"
         )
     cut, source = rules.cut(setting.cut)
     texts = CATALOG.load(setting.prompts)
