@@ -23,6 +23,7 @@ class LocalCrew:
         self._paths = paths
         self._needs_embedder = needs_embedder
         self._processes: ProcessTable | None = None
+        self._started: set[int] = set()
         self.pools: dict[str, Backend] = {
             name: _endpoint(name, model)
             for name, model in config.models.items()
@@ -34,9 +35,8 @@ class LocalCrew:
 
     async def check(self) -> None:
         """Reach the endpoints, so that an unreachable one is refused before anything is written."""
-        await asyncio.gather(*(pool.start() for pool in self.pools.values()))
-        if self.embedder is not None:
-            await self.embedder.start()
+        async with self._closed_on_failure():
+            await self.start()
 
     def attach(self, rundir: RunDirectory, say: Callable[[str], None]) -> None:
         """Build what runs on this cluster; its processes are recorded in the run directory."""
@@ -56,12 +56,22 @@ class LocalCrew:
             self.embedder = LocalEmbedder(self._config.embedder.model, where, processes, say)
 
     async def start(self) -> None:
-        """Bring everything up, side by side."""
-        async with asyncio.TaskGroup() as group:
-            for pool in self.pools.values():
-                group.create_task(pool.start())
-            if self.embedder is not None:
-                group.create_task(self.embedder.start())
+        """Bring up what is not up yet, side by side."""
+        everything = [*self.pools.values(), *([self.embedder] if self.embedder is not None else [])]
+        waiting = [part for part in everything if id(part) not in self._started]
+        self._started |= {id(part) for part in waiting}
+        done = await asyncio.gather(*(part.start() for part in waiting), return_exceptions=True)
+        for failed in done:
+            if isinstance(failed, BaseException):
+                raise failed
+
+    @asynccontextmanager
+    async def _closed_on_failure(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """End everything that was started."""

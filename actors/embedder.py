@@ -203,6 +203,8 @@ class LocalEmbedder:
         return found
 
     async def _ask_twice(self, texts: list[str]) -> Vector:
+        if not self._has_joined:
+            raise _failed("replica_lost", "the embedder is not running: await start() first")
         try:
             return await self._ask(texts)
         except EmbeddingFailed as failure:
@@ -215,8 +217,6 @@ class LocalEmbedder:
         return await self._ask(texts)
 
     async def _ask(self, texts: list[str]) -> Vector:
-        if self._actor is None:
-            raise _failed("replica_lost", "the embedder is not running: await start() first")
         try:
             async with asyncio.timeout(self._call_timeout_s):
                 width, data = await self._actor.embed.remote(texts)

@@ -105,7 +105,7 @@ class Fleet:
             async with asyncio.TaskGroup() as group:
                 for slot in self._slots.values():
                     group.create_task(self._bring_up(slot))
-        except* Exception as failures:
+        except* Exception as failures:  # noqa: BLE001  whatever kept it from starting is the reason
             reason = "; ".join(dict.fromkeys(str(error) or repr(error) for error in _leaves(failures)))
             await self.close()
             raise BackendDown(f"pool {self._spec.name} did not start: {reason}") from None

@@ -223,7 +223,11 @@ class PromptRenderer:
 
     def _find_trimming(self) -> frozenset[MessageRole]:
         roles: Roles = ("user", "assistant", "user") if self.merges_system else ("system", "user", "assistant", "user")
-        text = self._apply([{"role": role, "content": f" \ue000{i}\ue001 "} for i, role in enumerate(roles)])
+        messages = [{"role": role, "content": f" \ue000{i}\ue001 "} for i, role in enumerate(roles)]
+        try:
+            text = self._apply(messages)
+        except Exception as error:
+            raise ValueError(f"the chat template refuses a dialogue of several turns: {error}") from error
         return frozenset(role for i, role in enumerate(roles) if f" \ue000{i}\ue001 " not in text)
 
     def _composes_like_template(self) -> bool:

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from engine import values
 from engine.errors import StepFailed
 from engine.steps import Fields, Generate, Protocol, Reply, ask
+from engine.values import describe, parse
 
 MAX_REASKS: Final = 2
 EMPTY_HINT: Final = "(No reply arrived. Please answer the message above now, in plain words.)"
@@ -47,11 +47,11 @@ def ask_value(step: Generate, *, max_reasks: int = MAX_REASKS) -> Protocol[Value
     schema = step.value
     if schema is None:
         raise ValueError(f"step {step.path!r} has no value schema")
-    hint = VALUE_HINT.format(form=values.describe(schema))
+    hint = VALUE_HINT.format(form=describe(schema))
     current = step
     for number in range(max_reasks + 1):
         reply = yield from ask(current)
-        parsed = values.parse(schema, reply)
+        parsed = parse(schema, reply)
         if parsed or number == max_reasks:
             break
         current = again(step, number + 1, hint)

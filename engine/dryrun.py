@@ -15,7 +15,7 @@ from engine.planning import Plan, RunCast
 from engine.protocol import Extreme
 from engine.steps import Choice, Fields, Generate, Leaf, Reply
 
-MAX_CASES = 32
+MAX_CASES = 8
 TEMPLATE_TOKENS = 8
 """Tokens that a chat template adds per message, generously."""
 

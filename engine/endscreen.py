@@ -1,224 +1,164 @@
 """What a run says at its end: measured facts, one transcript, where everything lies, what to do next.
 
-`summarize` reads a corpus once, in constant memory but for a bounded number of outcomes; `end_screen` turns the summary
-into renderables. Claims nothing that was not measured. Knows nothing of how the run was made.
+Claims nothing that was not measured; every text of a model is cleaned. Only `print_endscreen` prints.
 """
 
-from collections import Counter
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from engine.metrics import last_line
 from engine.panel import duration
+from engine.planning import Plan
 from engine.protocol import ProtocolSpec, Rules
 from engine.record import EpisodeRecord
-from engine.show import MISSING, decoded, dialogue_view, make_table, percent, plain, token_counts
+from engine.rundir import RunDirectory
+from engine.show import dialogue_view
+from engine.tables import MISSING, make_console, make_table, percent, plain, print_view
 from engine.transcript import turns
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
-MAX_OUTCOMES: Final = 10_000
-"""Outcomes kept for a protocol's warnings: enough for any share that matters, bounded for corpora of millions."""
 NUM_TURNS: Final = 6
 """Turns of the transcript at the end of a run."""
+DEFAULT_MODEL: Final = "smollm2-135m"
 DEFAULT_MODEL_NOTE: Final = (
     "Every part of this run is real: the served model, the scheduler, the journal, the similarities. The words are "
     "those of a model of 135 million parameters, and read like it: the quality of the text follows the model. "
-    "To use another one, change one line of the configuration, under [models.base]:"
+    "To use another one, change one line of the configuration, under {tables}:"
 )
 MODEL_LINE: Final = 'model = "your-org/your-model"'
 
 
-class Spread(msgspec.Struct, frozen=True, gc=False):
-    """One figure over episodes."""
+def print_endscreen(plan: Plan, rundir: RunDirectory, summary: Mapping[str, Any]) -> None:
+    """Print the end screen of a run on standard output. `summary` is what `--json` prints instead."""
+    from engine.corpus import Corpus
 
-    mean: float
-    least: float
-    most: float
-
-
-class CorpusFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a corpus says of itself.
-
-    `seconds` spans its first start to its last end, pauses between drivers included.
-    """
-
-    statuses: dict[str, int] = {}
-    errors: dict[str, int] = {}
-    num_turns: int = 0
-    num_calls: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
-    facts: dict[str, Spread] = {}
-    missing: dict[str, int] = {}
-    warnings: tuple[str, ...] = ()
-    example: EpisodeRecord | None = None
+    screen = end_screen(
+        {**summary, "driver": last_line(rundir.metrics)},
+        example=choose_example(Corpus.open(rundir).iterate(status="completed")),
+        spec=plan.spec,
+        rundir=rundir,
+        default_pools=default_pools(plan.table),
+        settings=_settings(plan),
+        width=make_console().width,
+    )
+    print_view(screen)
 
 
-class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run lies."""
-
-    run: Path
-    config: Path
-    corpus: Path
-    metrics: Path
+def choose_example(corpus: Iterable[EpisodeRecord]) -> EpisodeRecord | None:
+    """Return the first completed episode, None when there is none."""
+    return next((record for record in corpus if record.status == "completed"), None)
 
 
-def summarize(corpus: Iterable[EpisodeRecord], spec: ProtocolSpec) -> CorpusFacts:
-    """Read a corpus once."""
-    summary = _Summary(spec)
-    for record in corpus:
-        summary.add(record)
-    return summary.facts()
+def default_pools(table: Mapping[str, Any]) -> list[str]:
+    """Return the pools of a resolved configuration that play a role with the default model."""
+    played = set(table.get("roles", {}).values())
+    models = table.get("models", {})
+    return [name for name, model in models.items() if name in played and model.get("model") == DEFAULT_MODEL]
 
 
-class _Summary:
-    """Sums over episodes."""
-
-    def __init__(self, spec: ProtocolSpec) -> None:
-        self._spec = spec
-        self._statuses: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
-        self._missing: Counter[str] = Counter()
-        self._totals: Counter[str] = Counter()
-        self._figures: dict[str, tuple[int, float, float, float]] = {}
-        self._outcomes: list[Mapping[str, Any]] = []
-        self._example: EpisodeRecord | None = None
-        self._started_at: float | None = None
-        self._ended_at = 0.0
-
-    def add(self, record: EpisodeRecord) -> None:
-        """Count one episode."""
-        spec, totals = self._spec, self._totals
-        self._statuses[record.status] += 1
-        if record.error is not None:
-            self._errors[record.error.kind] += 1
-        prompt, cached, completion = token_counts(record)
-        totals["num_turns"] += len(turns(record, spec.turns))
-        totals["num_calls"] += record.num_calls
-        totals["prompt_tokens"] += prompt
-        totals["cached_tokens"] += cached
-        totals["completion_tokens"] += completion
-        started = record.started_at if self._started_at is None else min(self._started_at, record.started_at)
-        self._started_at = started
-        self._ended_at = max(self._ended_at, record.ended_at)
-        if self._example is None or (self._example.status != "completed" and record.status == "completed"):
-            self._example = record
-        outcome = decoded(record.outcome)
-        if isinstance(outcome, dict):
-            self._add_outcome(outcome)
-
-    def _add_outcome(self, outcome: Mapping[str, Any]) -> None:
-        spec = self._spec
-        self._missing.update(spec.missing(outcome) if spec.missing else {})
-        for name, value in (spec.facts(outcome) if spec.facts else {}).items():
-            number, total, least, most = self._figures.get(name, (0, 0.0, value, value))
-            self._figures[name] = (number + 1, total + value, min(least, value), max(most, value))
-        if spec.warnings and len(self._outcomes) < MAX_OUTCOMES:
-            self._outcomes.append(outcome)
-
-    def facts(self) -> CorpusFacts:
-        """Return the sums."""
-        spec = self._spec
-        return CorpusFacts(
-            statuses=dict(self._statuses),
-            errors=dict(self._errors.most_common()),
-            seconds=max(self._ended_at - (self._started_at or 0.0), 0.0),
-            facts={name: Spread(total / n, least, most) for name, (n, total, least, most) in self._figures.items()},
-            missing={name: number for name, number in self._missing.items() if number},
-            warnings=tuple(spec.warnings(self._outcomes)) if spec.warnings and self._outcomes else (),
-            example=self._example,
-            **{name: self._totals[name] for name in _SUMS},
-        )
-
-
-_SUMS: Final = ("num_turns", "num_calls", "prompt_tokens", "cached_tokens", "completion_tokens")
+def _settings(plan: Plan) -> "Table":
+    """Settings beside the paper's, or beside the protocol's defaults when it names no paper."""
+    paper = getattr(plan.spec, "paper", None)
+    if paper:
+        return settings_beside_paper(plan.rules, paper)
+    defaults = {name: value for name, value in msgspec.to_builtins(plan.spec.rules()).items() if name != "name"}
+    return settings_beside_paper(plan.rules, defaults, whose="default")
 
 
 def end_screen(
-    facts: CorpusFacts,
-    places: Places,
-    spec: ProtocolSpec,
+    summary: Mapping[str, Any],
     *,
-    elapsed_s: float | None = None,
-    is_default_model: bool = False,
-    beside_paper: "Table | None" = None,
+    example: EpisodeRecord | None,
+    spec: ProtocolSpec,
+    rundir: RunDirectory,
+    default_pools: Sequence[str] = (),
+    settings: "Table | None" = None,
     width: int = 120,
 ) -> "Group":
     """Return the end screen.
 
-    `elapsed_s` is this driver's own time, taken for the rates where it played the whole corpus; without it they are
-    over the corpus's span. `beside_paper` comes from `settings_beside_paper`.
+    `summary["driver"]`, where present, is the last line of `metrics.jsonl`. `default_pools` are those whose words are
+    the default model's. `settings` comes from `settings_beside_paper`.
     """
     from rich.console import Group
 
-    seconds = facts.seconds if elapsed_s is None else elapsed_s
-    blocks: list[RenderableType] = [plain("What was measured", "bold"), facts_table(facts, seconds)]
-    blocks += [plain(f"Warning: {warning}", "yellow") for warning in facts.warnings]
-    if beside_paper is not None:
-        blocks += ["", beside_paper]
-    if facts.example is not None:
-        spoken = turns(facts.example, spec.turns)
-        models = ", ".join(dict.fromkeys(facts.example.models.values())) or "unknown"
-        title = f"Episode {facts.example.episode}, {min(NUM_TURNS, len(spoken))} of {len(spoken)} turns, model {models}"
+    blocks: list[RenderableType] = [plain("What was measured", "bold"), facts_table(summary)]
+    blocks += [plain(f"Warning: {warning}", "yellow") for warning in summary["warnings"]]
+    if settings is not None and settings.row_count:
+        blocks += ["", settings]
+    if example is not None:
+        spoken = turns(example, spec.turns)
+        models = ", ".join(dict.fromkeys(example.models.values())) or "unknown"
+        title = f"Episode {example.episode}, {min(NUM_TURNS, len(spoken))} of {len(spoken)} turns, model {models}"
         blocks += ["", plain(title, "bold"), dialogue_view(spoken[:NUM_TURNS], width)]
-    blocks += ["", plain("Where it lies", "bold"), _pairs(_places(places))]
-    blocks += ["", plain("What to do next", "bold"), _pairs(next_commands(facts, places))]
-    if is_default_model:
-        blocks += ["", plain(DEFAULT_MODEL_NOTE), plain(f"    {MODEL_LINE}", "bold")]
+    blocks += ["", plain("Where it lies", "bold"), _pairs(_places(rundir))]
+    blocks += ["", plain("What to do next", "bold"), _pairs(next_commands(summary, example))]
+    if default_pools:
+        tables = ", ".join(f"[models.{name}]" for name in default_pools)
+        blocks += ["", plain(DEFAULT_MODEL_NOTE.format(tables=tables)), plain(f"    {MODEL_LINE}", "bold")]
     return Group(*blocks)
 
 
-def facts_table(facts: CorpusFacts, seconds: float) -> "Table":
-    """Return the measured facts."""
+def facts_table(summary: Mapping[str, Any]) -> "Table":
+    """Return the measured facts: counts and tokens of the whole run, speeds of this invocation."""
+    prompt, cached, completion = (summary[f"{kind}_tokens"] for kind in ("prompt", "cached", "completion"))
+    driver = summary.get("driver") or {}
     rows = [
-        ("episodes", _counted(facts.statuses)),
-        ("time", f"{duration(seconds)}: {_rate(sum(facts.statuses.values()), seconds)} episodes/s"),
-        ("turns", f"{facts.num_turns:,}: {_rate(facts.num_turns, seconds)} turns/s"),
-        ("calls", f"{facts.num_calls:,}: {_rate(facts.num_calls, seconds)} calls/s"),
         (
-            "tokens in",
-            f"{facts.prompt_tokens:,}, {percent(facts.cached_tokens, facts.prompt_tokens)} from prefix cache",
+            "episodes",
+            _counted(summary["episodes"]) + (f", {summary['unplayed']:,} open" if summary["unplayed"] else ""),
         ),
-        ("tokens out", f"{facts.completion_tokens:,}: {_rate(facts.completion_tokens, seconds)} tokens/s"),
-        *((name, f"mean {s.mean:.3g}, {s.least:g} to {s.most:g}") for name, s in facts.facts.items()),
-        ("missing values", _counted(facts.missing) or "none"),
+        ("time", f"{duration(summary['elapsed_s'])} after {duration(summary['startup_s'])} of starting up"),
+        ("speed", _speed(summary["episodes_per_s"], driver)),
+        ("calls", f"{summary['calls']:,}, every attempt counted"),
+        ("tokens", f"{prompt:,} in, {percent(cached, prompt)} of them from prefix caches; {completion:,} out"),
+        *((f"mean {name}", f"{value:.3g}") for name, value in summary["facts"].items()),
+        ("missing values", _counted(summary["missing"]) or "none"),
     ]
-    if facts.errors:
-        rows.append(("failures", _counted(facts.errors)))
     return _pairs(rows)
 
 
-def next_commands(facts: CorpusFacts, places: Places) -> list[tuple[str, str]]:
+def _speed(episodes_per_s: float, driver: Mapping[str, Any]) -> str:
+    elapsed_s, num_turns = driver.get("run/elapsed_s") or 0.0, driver.get("turns/total") or 0
+    completion = driver.get("tokens/completion") or 0
+    parts = [f"{_figure(episodes_per_s)} episodes/s" if episodes_per_s else ""]
+    if elapsed_s:
+        parts += [f"{_figure(num_turns / elapsed_s)} turns/s", f"{_figure(completion / elapsed_s)} tokens/s out"]
+    return ", ".join(part for part in parts if part) or "nothing was played this time"
+
+
+def next_commands(summary: Mapping[str, Any], example: EpisodeRecord | None) -> list[tuple[str, str]]:
     """Return (purpose, command) pairs that fit the run."""
-    run = _quoted(places.run)
-    episode = f" {facts.example.episode}" if facts.example is not None else ""
-    return [
-        ("read an episode", f"sandplay show {run}{episode}"),
-        ("list them all", f"sandplay show {run}"),
-        ("make training data", f"sandplay export {run} --format messages --to DATASET"),
-        ("go on after a stop", f"sandplay resume {run}"),
-    ]
+    run = shlex.quote(str(summary["directory"]))
+    commands = [("list all episodes", f"sandplay show {run}")]
+    if example is not None:
+        commands.insert(0, ("read an episode", f"sandplay show {run} {shlex.quote(example.episode)}"))
+        commands.append(("make training data", f"sandplay export {run} --format messages --to DATASET"))
+    if summary["unplayed"]:
+        commands.append(("go on", f"sandplay resume {run}"))
+    if summary["episodes"].get("failed"):
+        commands.append(("play failed ones again", f"sandplay resume {run} --retry-failed"))
+    return commands
 
 
-def settings_beside_paper(rules: Rules, paper: Mapping[str, Any]) -> "Table":
-    """Return the rules in force beside the paper's settings, differences marked.
+def settings_beside_paper(rules: Rules, paper: Mapping[str, Any], whose: str = "paper") -> "Table":
+    """Return the rules in force beside the published ones, differences marked.
 
     `paper` maps a rule's name to the published value; a name that the rules lack is shown as absent.
     """
-    table = make_table(("setting", "here", "paper", ""), title="Settings beside the paper's")
+    table = make_table(("setting", "here", whose, ""), title=f"Settings beside the {whose}'s")
     here = msgspec.to_builtins(rules)
     for name, published in paper.items():
-        value = here.get(name)
-        is_same = name in here and value == published
-        cells = (name, _setting(value) if name in here else MISSING, _setting(published), "" if is_same else "differs")
-        table.add_row(*(plain(cell) for cell in cells))
+        is_same = name in here and here[name] == published
+        value = _setting(here[name]) if name in here else MISSING
+        table.add_row(*(plain(cell) for cell in (name, value, _setting(published), "" if is_same else "differs")))
     return table
 
 
@@ -226,12 +166,13 @@ def _setting(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _places(places: Places) -> list[tuple[str, str]]:
-    return [
-        ("configuration", str(places.config)),
-        ("corpus", str(places.corpus)),
-        ("metrics", str(places.metrics)),
-    ]
+def _places(rundir: RunDirectory) -> list[tuple[str, str]]:
+    places: dict[str, Path] = {
+        "configuration": rundir.config,
+        "corpus": rundir.episodes,
+        "metrics": rundir.metrics,
+    }
+    return [(name, str(path)) for name, path in places.items()]
 
 
 def _pairs(rows: Sequence[tuple[str, str]]) -> "Table":
@@ -244,17 +185,8 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> "Table":
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
 
 
-def _rate(number: float, seconds: float) -> str:
-    if seconds <= 0:
-        return MISSING
-    rate = number / seconds
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-
-
-def _quoted(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

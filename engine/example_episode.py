@@ -19,8 +19,9 @@ from engine.errors import SandplayError
 from engine.protocol import ProtocolSpec, Setting, find_protocol
 from engine.record import EpisodeKey, EpisodeRecord
 from engine.recording import Identity, build_record
-from engine.show import episode_view, rendered
+from engine.show import episode_view, excerpt
 from engine.steps import Generate, Leaf, Reply
+from engine.tables import rendered
 
 SCRIPT: Final = Path(__file__).with_name("example_episode.toml")
 MODEL: Final = "scripted"
@@ -67,12 +68,15 @@ def example_episode(script: Script | None = None) -> tuple[EpisodeRecord, Protoc
     return build_record(identity, dialogue, {}), spec
 
 
-def example_text(width: int = 120) -> str:
-    """Return the example as `show` renders an episode, every line marked as scripted."""
+def example_text(width: int = 120, excerpt_turns: int = 0) -> str:
+    """Return the example as `show` renders an episode or an excerpt, every line marked as scripted."""
     record, spec = example_episode()
     prefix = f"{MARK} | "
-    shown = rendered(episode_view(record, spec, width - len(prefix)), width - len(prefix))
-    return "\n".join(f"{prefix}{line}".rstrip() for line in shown.split("\n"))
+    if excerpt_turns:
+        shown = excerpt(record, excerpt_turns, spec.turns, command=f"sandplay show --example --excerpt {excerpt_turns}")
+    else:
+        shown = rendered(episode_view(record, spec, width - len(prefix)), width - len(prefix))
+    return "\n".join(f"{prefix}{line}".rstrip() for line in shown.rstrip("\n").split("\n"))
 
 
 def _answer(script: Script, leaf: Leaf) -> Answer:

@@ -14,11 +14,14 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from engine.config import is_operational, read_table
 from engine.errors import InputError
-from engine.export_card import CardFacts, ExportMeta, card
+from engine.export_card import CardFacts, ExportMeta, card, flat
 from engine.files import fsync_directory
 from engine.protocol import ProtocolSpec
 from engine.record import EpisodeRecord
+from engine.rundir import RunDirectory
+from engine.show import protocol_of
 from engine.transcript import ChatMessage, role_messages, seen_messages, turns
 from engine.views import neutralize
 
@@ -26,6 +29,8 @@ Format = Literal["records", "messages", "prompt-completion", "sharegpt"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 DATA_FILE: Final = "train.jsonl"
 CARD_FILE: Final = "README.md"
+OWN_SOURCES: Final = ("bundled", "sampled")
+OWN_LICENSE: Final = "Apache-2.0 (shipped with Sandplay)"
 _SHAREGPT: Final = {"system": "system", "user": "human", "assistant": "gpt"}
 
 Row: TypeAlias = dict[str, Any]
@@ -33,20 +38,45 @@ Rows: TypeAlias = Callable[[EpisodeRecord, ProtocolSpec], Iterable[Row]]
 
 
 class ExportSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export holds. `skipped` counts episodes left out by status, `missing` empty values per field."""
+    """What an export holds, and its files. `skipped` counts episodes left out by status, `missing` empty values."""
 
-    format: Format
-    data: Path
-    card: Path
-    num_rows: int
-    num_episodes: int
+    format: str
+    data: str
+    card: str
+    rows: int
+    episodes: int
     skipped: dict[str, int]
     missing: dict[str, int]
 
 
+def export_run(rundir: RunDirectory, format: str, to: Path, *, only_completed: bool = True) -> ExportSummary:
+    """Export the corpus of a run, with what its configuration says on the card. Raises InputError as `export` does."""
+    from engine.corpus import Corpus
+
+    meta = meta_of(read_table(rundir.config))
+    return export(Corpus.open(rundir).iterate(), format, to, protocol_of(rundir), meta, only_completed=only_completed)
+
+
+def meta_of(table: Mapping[str, Any]) -> ExportMeta:
+    """Return what a resolved configuration says of a run: its identity, without the paths of this machine."""
+    settings = {name: _shareable(value) for name, value in flat(table) if not is_operational(name)}
+    source = str(settings.get("cases.source", ""))
+    return ExportMeta(
+        name=str(table.get("name", "run")),
+        cases=source,
+        cases_license=OWN_LICENSE if source in OWN_SOURCES else "",
+        settings=settings,
+    )
+
+
+def _shareable(value: Any) -> Any:
+    """Return a setting without the folders of an absolute path: they name people and machines."""
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
 def export(
     corpus: Iterable[EpisodeRecord],
-    format: Format,
+    format: str,
     to: Path,
     spec: ProtocolSpec,
     meta: ExportMeta,
@@ -77,10 +107,10 @@ def export(
         fsync_directory(to.parent)
     return ExportSummary(
         format=format,
-        data=data,
-        card=about,
-        num_rows=tally.num_rows,
-        num_episodes=sum(tally.statuses.values()),
+        data=str(data),
+        card=str(about),
+        rows=tally.num_rows,
+        episodes=sum(tally.statuses.values()),
         skipped=dict(tally.skipped),
         missing=dict(tally.missing),
     )
@@ -110,7 +140,7 @@ class _Tally:
             self.protocols[record.protocol] += 1
             self.weights.update(record.weights)
             for role, model in record.models.items():
-                self.models.setdefault(role, Counter())[model] += 1
+                self.models.setdefault(role, Counter())[_shareable(model)] += 1
             yield record
 
     def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -143,9 +173,9 @@ class _Tally:
         return f"an export must hold at least one row, got {found}: {remedy}"
 
 
-def _rows_of(format: Format, spec: ProtocolSpec) -> Rows:
+def _rows_of(format: str, spec: ProtocolSpec) -> Rows:
     """Return the row builder. Raises InputError."""
-    builders: dict[Format, Rows] = {
+    builders: dict[str, Rows] = {
         "records": _record_rows,
         "messages": _message_rows,
         "prompt-completion": _completion_rows,
@@ -204,7 +234,7 @@ def _origin(record: EpisodeRecord, role: str) -> Row:
         "case": record.key.case,
         "status": record.status,
         "protocol": record.protocol,
-        "model": record.models.get(role, ""),
+        "model": _shareable(record.models.get(role, "")),
     }
 
 

@@ -346,3 +346,23 @@ class MetricsLog:
             os.write(descriptor, b"\n" + line if is_torn else line)
         finally:
             os.close(descriptor)
+
+
+def last_line(path: Path) -> dict[str, float | None]:
+    """Return the last whole line of a metrics log, empty when there is none."""
+    try:
+        lines = _tail(path).split(b"\n")
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        try:
+            return msgspec.json.decode(line, type=dict[str, float | None])
+        except msgspec.DecodeError:
+            continue
+    return {}
+
+
+def _tail(path: Path, num_bytes: int = 1 << 18) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - num_bytes, 0))
+        return file.read(num_bytes)

@@ -286,9 +286,8 @@ class OpenAIBackend:
         if not chat.choices:
             raise msgspec.ValidationError("`choices` must not be empty")
         choice = chat.choices[0]
-        text = values.well_formed(choice.message.content or "")
-        if choice.finish_reason == "content_filter":
-            text = ""
+        is_filtered = choice.finish_reason == "content_filter"
+        text = "" if is_filtered else choice.message.content or ""
         usage = _usage(chat.usage, queued.request, text)
         self._prompt_tokens += usage.prompt_tokens
         self._completion_tokens += usage.completion_tokens

@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -38,19 +38,16 @@ class OpenAIEndpoint:
     """A client of one base URL. `open` before `post`, `close` at the end; closing twice is fine.
 
     `api_key_env` names the environment variable that holds the key; None sends a dummy key. Raises InputError when the
-    URL is no http(s) URL.
+    URL is no http(s) URL or holds credentials.
     """
 
     def __init__(self, *, base_url: str, model: str, api_key_env: str | None, max_connections: int) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"base_url must be an http or https URL, got {base_url!r}: for example https://HOST/v1")
+        parts, port = _checked(base_url)
         self.base_url = base_url
-        self.host = parts.hostname
+        self.host = parts.hostname or ""
         self.max_connections = max_connections
-        port = f":{parts.port}" if parts.port else ""
         self.about = Endpoint(
-            label=f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}", model=model, key_env=api_key_env
+            label=f"{parts.scheme}://{self.host}{port}{parts.path.rstrip('/')}", model=model, key_env=api_key_env
         )
         self._client: AsyncOpenAI | None = None
 
@@ -131,6 +128,20 @@ class OpenAIEndpoint:
         is_late = isinstance(error, TimeoutError) or is_timeout(error)
         reason = f"no answer within {PREFLIGHT_S:g} s" if is_late else self.about.quote(cause_of(error))
         return f"{self.about.label} must be reachable, got {reason}: start the server or correct base_url"
+
+
+def _checked(base_url: str) -> tuple[SplitResult, str]:
+    """Split a URL and spell its port. Raises InputError for what no client takes, without quoting a password."""
+    parts = urlsplit(base_url)
+    if "@" in parts.netloc:
+        raise InputError(f"base_url must hold no credentials, got some for {parts.hostname!r}: set api_key_env instead")
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise InputError(f"base_url must have a port below 65536, got {base_url!r}: correct it") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"base_url must be an http or https URL, got {base_url!r}: for example https://HOST/v1")
+    return parts, port
 
 
 def _window(body: bytes, model: str) -> int | None:

@@ -7,13 +7,14 @@ scheduler beyond `Snapshot`. rich is imported late.
 import re
 import sys
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from engine.metrics import ReplicaStatus, Snapshot
 from engine.transcript import one_line
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from rich.live import Live
 
 MIN_REFRESH_S: Final = 0.25
@@ -83,8 +84,10 @@ class PlainPanel:
 
     def _print(self, line: str) -> None:
         encoding = self._stream.encoding or "utf-8"
-        self._stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
-        self._stream.flush()
+        # Whoever read the lines may be gone (a closed pipe): no reason to end a run.
+        with suppress(OSError):
+            self._stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+            self._stream.flush()
 
 
 class LivePanel:
@@ -93,7 +96,6 @@ class LivePanel:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._live: Live | None = None
-        self._console: Console | None = None
         self._snapshot = Snapshot()
         self._news = ""
         self._drawn_s = 0.0
@@ -103,8 +105,9 @@ class LivePanel:
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
-        self._live = Live(self._view(), console=self._console, auto_refresh=False)
+        console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
+        # Standard output stays what it is: it may be a file.
+        self._live = Live(self._view(), console=console, auto_refresh=False, redirect_stdout=False)
         self._live.start(refresh=True)
 
     def say(self, text: str) -> None:
@@ -122,13 +125,15 @@ class LivePanel:
     def stop(self) -> None:
         """Draw the last state and give the terminal back."""
         self._draw()
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            with suppress(OSError):
+                live.stop()
 
     def _draw(self) -> None:
         if self._live is not None:
-            self._live.update(self._view(), refresh=True)
+            with suppress(OSError):  # A terminal that hung up is no reason to end a run.
+                self._live.update(self._view(), refresh=True)
 
     def _view(self) -> "RenderableType":
         return panel_view(self._snapshot, self._news)
@@ -147,7 +152,10 @@ def panel_view(snapshot: Snapshot, news: str = "") -> "RenderableType":
     for name, value in panel_rows(snapshot, news):
         grid.add_row(Text(name), Text(value))
     bar = ProgressBar(total=max(snapshot.total, 1), completed=snapshot.num_ended, width=60)
-    return Group(bar, grid)
+    # A bar alone does not end its line; as a row it does.
+    top = Table.grid()
+    top.add_row(bar)
+    return Group(top, grid)
 
 
 def panel_rows(snapshot: Snapshot, news: str = "") -> list[tuple[str, str]]:

@@ -80,7 +80,7 @@ class RunDirectory:
         if missing:
             what = f"lacks {' and '.join(missing)}" if root.is_dir() else "is no directory"
             raise InputError(
-                f"a run directory must hold journals and episodes, got {root}, which {what}: check the path"
+                f"must be a run directory with journals and episodes, got {root}, which {what}: check the path"
             )
         return cls(root)
 

@@ -20,7 +20,8 @@ from engine.backend import Backend, Completion, Embedder, EmbeddingFailed, Failu
 from engine.clock import Clock
 from engine.dialogue import Answer, Dialogue
 from engine.errors import BackendDown, ProtocolDrift, SandplayError, StepFailed
-from engine.journal import Journal, LiveRow
+from engine.journal import Journal
+from engine.journal import LiveEpisode as LiveRow
 from engine.live import SPENT, LiveEpisode, OpenStep, spent
 from engine.mailroom import Mailroom
 from engine.metrics import Metrics
@@ -99,7 +100,10 @@ class Scheduler:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._deliver_texts(), name="similarities")]
+                tasks = [
+                    group.create_task(self._deliver_texts(), name="similarities"),
+                    group.create_task(self.journal.watch(), name="journal"),
+                ]
                 for name, mailroom in self._mailrooms.items():
                     tasks += [
                         group.create_task(mailroom.send(), name=f"send {name}"),

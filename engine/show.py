@@ -1,32 +1,39 @@
-"""What `sandplay show` prints: the list of episodes, one episode in full, and excerpts for a document.
+"""What people see of episodes: the list, one episode in full, and excerpts for a document.
 
 Every text of a record is hostile and reaches rich only as cleaned `Text`, never as markup. Functions return
-renderables or strings; who prints them, and how wide, is the caller's. Knows nothing of run directories. rich is
-imported late.
+renderables or strings; only `show_command` prints. rich is imported late.
 """
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.protocol import ProtocolSpec, Section
+from engine.config import read_table
+from engine.errors import InputError
+from engine.protocol import ProtocolSpec, Section, find_protocol
 from engine.record import EpisodeRecord, StepRecord
+from engine.rundir import RunDirectory
 from engine.steps import Protocol as Play
+from engine.tables import MISSING, make_console, make_table, percent, plain, print_view, spaced, write
 from engine.transcript import Turn, clean, one_line, turns
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
-    from rich.text import Text
+
+    from engine.corpus import Corpus
 
 MIN_SIDE_BY_SIDE: Final = 90
 """Columns below which a dialogue is stacked: two columns of text need about 40 characters each."""
+MAX_LISTED: Final = 500
+"""A table must be whole before its columns have widths; longer lists are for machines."""
 SHORT_HASH: Final = 10
 MAX_FLOATS: Final = 6
-MISSING: Final = "-"
 
 
 def _silent() -> Play[None]:
@@ -38,11 +45,64 @@ ITSELF: Final = ProtocolSpec(name="", session=_silent, roles=())
 """Stands in where a record's protocol is not at hand: its utterances are the replies without a value schema."""
 
 
-def plain(text: str, style: str = "") -> "Text":
-    """Return hostile text as a rich Text."""
-    from rich.text import Text
+def show_command(
+    directory: Path | None,
+    episode: str | None,
+    *,
+    is_example: bool = False,
+    excerpt_turns: int = 0,
+    as_json: bool = False,
+) -> None:
+    """Print what `sandplay show` is asked for.
 
-    return Text(clean(text), style=style)
+    Raises InputError when there is no such run or episode.
+    """
+    if is_example or directory is None:
+        from engine.example_episode import example_episode, example_text
+
+        write(to_json(example_episode()[0]) if as_json else example_text(make_console().width, excerpt_turns))
+        return
+    _show_run(directory, episode, excerpt_turns=excerpt_turns, as_json=as_json)
+
+
+def _show_run(directory: Path, episode: str | None, *, excerpt_turns: int, as_json: bool) -> None:
+    from engine.corpus import Corpus
+
+    rundir = RunDirectory.open(directory)
+    corpus, spec = Corpus.open(rundir), protocol_of(rundir)
+    if episode is None and not excerpt_turns:
+        if as_json:
+            for record in corpus.iterate():
+                write(to_json(record))
+        else:
+            print_view(episodes_table(islice(corpus.iterate(), MAX_LISTED), spec))
+            write(f"At most {MAX_LISTED} are listed; --json gives all, an episode's name the whole of it.")
+        return
+    record = find_episode(corpus, episode, directory)
+    if as_json or excerpt_turns:
+        write(to_json(record) if as_json else excerpt(record, excerpt_turns, spec.turns))
+    else:
+        print_view(episode_view(record, spec, make_console().width))
+
+
+def find_episode(corpus: "Corpus", episode: str | None, directory: Path) -> EpisodeRecord:
+    """Return the episode of that name, or the first completed one when none is named. Raises InputError."""
+    for journal in corpus.journals:
+        # Keys first: a corpus may be large, and only one episode is wanted whole.
+        for found in corpus.iterate(columns=(), journal=journal):
+            if found.episode == episode or (episode is None and found.status == "completed"):
+                return next(corpus.iterate(found.seq - 1, journal=journal))
+    sought = "none that is completed" if episode is None else repr(episode)
+    raise InputError(f"an episode must be in the corpus, got {sought}: `sandplay show {directory}` lists them")
+
+
+def protocol_of(rundir: RunDirectory) -> ProtocolSpec:
+    """Return the protocol of a run, or a stand-in without tables of its own when its file is gone."""
+    try:
+        name = str(read_table(rundir.config)["protocol"]["name"])
+        return find_protocol(name, rundir.path)
+    except (InputError, KeyError):
+        return ITSELF
 
 
 def episodes_table(records: Iterable[EpisodeRecord], spec: ProtocolSpec = ITSELF) -> "Table":
@@ -77,7 +137,7 @@ def episode_view(record: EpisodeRecord, spec: ProtocolSpec = ITSELF, width: int 
     sections = spec.sections(record) if spec.sections else []
     blocks += [section_view(section) for section in sections]
     blocks.append(calls_table(record, width))
-    return Group(*_spaced(blocks))
+    return Group(*spaced(blocks))
 
 
 def head_table(record: EpisodeRecord, spec: ProtocolSpec = ITSELF) -> "Table":
@@ -136,7 +196,7 @@ def _paired(spoken: Sequence[Turn], roles: Sequence[str]) -> Iterator[list[str]]
 def _stacked(spoken: Sequence[Turn]) -> "Group":
     from rich.console import Group
 
-    return Group(*_spaced([Group(plain(turn.role, "bold"), plain(turn.text.strip())) for turn in spoken]))
+    return Group(*spaced([Group(plain(turn.role, "bold"), plain(turn.text.strip())) for turn in spoken]))
 
 
 def section_view(section: Section) -> "RenderableType":
@@ -212,13 +272,13 @@ def to_json(record: EpisodeRecord) -> str:
     return json.dumps(built, ensure_ascii=True).replace("\x7f", "\\u007f")
 
 
-def excerpt(record: EpisodeRecord, num_turns: int, spec_turns: Collection[str] = ()) -> str:
+def excerpt(record: EpisodeRecord, num_turns: int, spec_turns: Collection[str] = (), command: str = "") -> str:
     """Return the first turns as a markdown block, captioned with the models and the command that cut it."""
     spoken = turns(record, spec_turns)[:num_turns]
     roles = dict.fromkeys(turn.role for turn in spoken)
     models = ", ".join(f"{role} {record.models.get(role, 'unknown')}" for role in roles)
     quoted = "\n>\n".join(_quoted(turn) for turn in spoken)
-    command = f"sandplay show RUN {record.episode} --excerpt {num_turns}"
+    command = command or f"sandplay show RUN {record.episode} --excerpt {num_turns}"
     caption = f"First {len(spoken)} turns of episode {record.episode}, cut by `{command}`; {models}."
     return f"{quoted}\n\n*{markdown(caption, keep='`')}*\n"
 
@@ -259,46 +319,6 @@ def token_counts(record: EpisodeRecord) -> tuple[int, int, int]:
     )
 
 
-def percent(part: float, whole: float) -> str:
-    """Return a share as text, or a dash when there is no whole."""
-    return f"{100 * part / whole:.0f} %" if whole else MISSING
-
-
 def short(version: str) -> str:
     """Return the beginning of a weight version."""
     return version[:SHORT_HASH]
-
-
-def make_table(heads: Sequence[str], *, title: str = "", numbers: Collection[str] = (), lines: bool = False) -> "Table":
-    """Return an empty table in the project's look; columns in `numbers` are right-aligned."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=plain(title, "bold") if title else None,
-        title_justify="left",
-        show_lines=lines,
-        pad_edge=False,
-    )
-    for head in heads:
-        table.add_column(plain(head, "bold"), justify="right" if head in numbers else "left", overflow="fold")
-    return table
-
-
-def _spaced(blocks: "Sequence[RenderableType]") -> "list[RenderableType]":
-    spaced: list[RenderableType] = []
-    for block in blocks:
-        spaced += [block, ""]
-    return spaced[:-1]
-
-
-def rendered(what: "RenderableType", width: int) -> str:
-    """Return a renderable as plain text without colors or trailing blanks."""
-    import io
-
-    from rich.console import Console
-
-    file = io.StringIO()
-    Console(file=file, width=width, no_color=True, highlight=False, markup=False, emoji=False).print(what)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())

@@ -10,7 +10,7 @@ from engine.rundir import RunDirectory
 def read_status(rundir: RunDirectory) -> dict[str, Any]:
     """Return the run's name, episode counts, calls and tokens. Raises InputError when it is no run directory."""
     corpus = Corpus.open(rundir)
-    totals = corpus.totals()
+    totals = corpus.totals
     table = read_table(rundir.config)
     lines = (rundir.inputs / "cases.jsonl").read_bytes().count(b"\n")
     total = lines * int(table["cases"]["repeats"])

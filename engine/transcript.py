@@ -114,11 +114,13 @@ def _safe(character: str) -> str:
     return "" if category in _HIDDEN else character
 
 
-def printable(text: str) -> str:
-    """Return `text` cleaned and with rich markup escaped, to stand in front of a tag or the end of marked-up text.
+def printable(text: str, *, markup: bool = True) -> str:
+    """Return `text` cleaned; with `markup`, rich markup is escaped too, for text in front of a tag or at the end.
 
-    Trailing backslashes are doubled: a single one would swallow the tag that follows.
+    Trailing backslashes are then doubled: a single one would swallow the tag that follows.
     """
+    if not markup:
+        return clean(text)
     escaped = _MARKUP.sub(lambda m: f"{m[1]}{m[1]}\\{m[2]}", clean(text))
     num_backslashes = len(escaped) - len(escaped.rstrip("\\"))
     return escaped + "\\" * num_backslashes

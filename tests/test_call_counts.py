@@ -3,9 +3,19 @@
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from engine.cases.sampler import sample_cases
 from tests.running import JUDGE, header, run_json, stub_process, write_config
+
+
+def write_full_cases(directory: Path) -> Path:
+    """Write 50 sampled cases none of whose gold fields is empty."""
+    full = [case for case in sample_cases(100, seed=3) if case.intermediate_belief_depression][:50]
+    path = directory / "cases.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(case) + b"\n" for case in full))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -22,7 +32,7 @@ def test_calls_per_episode(
 ) -> None:
     with stub_process(tmp_path, score=score, embedding=embedding) as stub:
         config = write_config(tmp_path, stub.url)
-        overrides = [f'protocol.mode="{mode}"', 'cases.source="sampled"', "cases.limit=50"]
+        overrides = [f'protocol.mode="{mode}"', f'cases.source="{write_full_cases(tmp_path)}"']
         summary = run_json("generate", config, *overrides, "--out", tmp_path / "run")
         per_episode = Counter(header(call, "episode") for call in stub.calls())
         judged = Counter(header(call, "episode") for call in stub.calls() if header(call, "purpose") in JUDGE)

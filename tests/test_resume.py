@@ -1,16 +1,17 @@
 """Kill it at any moment: every case exactly once, journalled replies never asked for again."""
 
+import asyncio
 import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
 from engine.corpus import Corpus
+from engine.journal import Journal
 from engine.rundir import RunDirectory
 from tests.running import StubProcess, header, run, run_json, start, stub_process, write_config
 
@@ -23,8 +24,13 @@ def journalled(directory: Path) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for record in Corpus.open(RunDirectory.open(directory)):
         found |= {(record.episode, step.path) for step in record.steps if step.reply is not None}
-    with sqlite3.connect(directory / "journals" / "000.db") as database:
-        found |= set(database.execute("SELECT episode, path FROM replies"))
+    rundir = RunDirectory.open(directory)
+    with rundir.lock():
+        journal = Journal.open(rundir)
+        for live in journal.live():
+            stored = journal.stored(str(live.key))
+            found |= {(str(live.key), path) for path, step in stored.items() if step.reply is not None}
+        asyncio.run(journal.close())
     return found
 
 

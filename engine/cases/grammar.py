@@ -40,6 +40,7 @@ PRONOUNS: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "nonbinary": ("they", "them", "their", "themself"),
 }
 _MARK: Final = re.compile(r"\{([a-z_]+)(?:\.(\d))?\}|\[([^|\]]*)\|([^\]]*)\]")
+_PIECE: Final = re.compile(r"\|(?![^\[\]]*\])")
 _SENTENCE: Final = re.compile(r"(^|[.!?]\s+)([a-z])")
 
 
@@ -161,5 +162,5 @@ class Facts:
     def _slot(self, name: str) -> tuple[str, ...]:
         if name not in self.drawn:
             part = next(scope[name] for scope in self.scopes if name in scope)
-            self.drawn[name] = tuple(self.fill(piece) for piece in self.rng.choice(part).split("|"))
+            self.drawn[name] = tuple(self.fill(piece) for piece in _PIECE.split(self.rng.choice(part)))
         return self.drawn[name]

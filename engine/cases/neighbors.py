@@ -1,8 +1,8 @@
 """How alike cases are: nearest neighbors by word shingles.
 
-Similarity is the exact Jaccard coefficient of the sets of three-word shingles of two cases' hidden texts, names and ages
-masked. Costs about queries x shingles x postings, in pure Python. Knows nothing of meaning: two wordings of one idea
-count as different.
+Similarity is the exact Jaccard coefficient of the sets of three-word shingles of two cases' hidden texts, names and
+ages masked. Costs about queries x shingles x postings, in pure Python. Knows nothing of meaning: two wordings of one
+idea count as different.
 """
 
 import random

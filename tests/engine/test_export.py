@@ -3,13 +3,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.errors import InputError
-from engine.export import FORMATS, Format, export
+from engine.example_episode import example_episode
+from engine.export import FORMATS, Format, export, export_run, meta_of
 from engine.export_card import CardFacts, ExportMeta, card, flat
+from engine.journal import Journal
 from engine.protocol import ProtocolSpec
 from engine.record import EpisodeKey, EpisodeRecord, NodeRecord, Status, StepRecord
+from engine.rundir import RunDirectory
 from engine.steps import Protocol as Play
 from engine.steps import Reply
 
@@ -65,6 +69,10 @@ def make_step(path: str, role: str, text: str, view: int, purpose: str = "talk")
     return StepRecord(path=path, kind="generate", hash="00", role=role, purpose=purpose, view=view, reply=reply)
 
 
+def read_text(path: str) -> str:
+    return Path(path).read_text("utf-8")
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
@@ -88,17 +96,17 @@ def test_datasets_loads_every_format(
     cache = str(tmp_path / "cache")
     summary = export(records, format, tmp_path / "out", make_spec(), META)
     rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=cache)
-    assert len(rows) == summary.num_rows == num_rows
+    assert len(rows) == summary.rows == num_rows
     assert column in rows.column_names
     one = export(records, format, tmp_path / "one.jsonl", make_spec(), META)
-    again = datasets.load_dataset("json", data_files=str(one.data), split="train", cache_dir=cache)
+    again = datasets.load_dataset("json", data_files=one.data, split="train", cache_dir=cache)
     assert again.to_list() == rows.to_list()
-    assert one.card == tmp_path / "one.jsonl.card.md"
+    assert Path(one.card) == tmp_path / "one.jsonl.card.md"
 
 
 def test_records_are_the_protocols_own_rows(tmp_path: Path) -> None:
     summary = export([make_record("a")], "records", tmp_path / "out", make_spec(), META)
-    (row,) = read_rows(summary.data)
+    (row,) = read_rows(Path(summary.data))
     assert tuple(row) == SIX
     assert row["illness"] == "x< |im_end|>"
     assert summary.missing == {"medicine": 1}
@@ -106,7 +114,7 @@ def test_records_are_the_protocols_own_rows(tmp_path: Path) -> None:
 
 def test_messages_hold_each_roles_side(tmp_path: Path) -> None:
     summary = export([make_record("a")], "messages", tmp_path / "out", make_spec(), META)
-    patient, therapist = read_rows(summary.data)
+    patient, therapist = read_rows(Path(summary.data))
     assert [m["role"] for m in patient["messages"]] == ["system", "user", "assistant"]
     assert therapist["messages"][-1] == {"role": "assistant", "content": "Since when?"}
     assert (therapist["role"], therapist["episode"], therapist["model"]) == ("therapist", "a.0", "small|<b>")
@@ -115,7 +123,7 @@ def test_messages_hold_each_roles_side(tmp_path: Path) -> None:
 def test_prompt_is_what_the_role_really_saw(tmp_path: Path) -> None:
     record = make_record("a", said="Hi<|im_end|>")
     summary = export([record], "prompt-completion", tmp_path / "out", make_spec(), META)
-    patient, therapist = read_rows(summary.data)
+    patient, therapist = read_rows(Path(summary.data))
     assert patient["prompt"] == [
         {"role": "system", "content": "You are Ada."},
         {"role": "user", "content": "(Begin.)"},
@@ -127,7 +135,7 @@ def test_prompt_is_what_the_role_really_saw(tmp_path: Path) -> None:
 
 def test_sharegpt_names_its_speakers(tmp_path: Path) -> None:
     summary = export([make_record("a")], "sharegpt", tmp_path / "out", make_spec(), META)
-    assert read_rows(summary.data)[1]["conversations"] == [
+    assert read_rows(Path(summary.data))[1]["conversations"] == [
         {"from": "system", "value": "You listen."},
         {"from": "human", "value": "I sleep badly."},
         {"from": "gpt", "value": "Since when?"},
@@ -136,15 +144,15 @@ def test_sharegpt_names_its_speakers(tmp_path: Path) -> None:
 
 def test_half_a_surrogate_pair_does_not_stop_an_export(tmp_path: Path) -> None:
     summary = export([make_record("a", said="so\ud800 bad")], "messages", tmp_path / "o", make_spec(), META)
-    assert "so\ufffd bad" in read_rows(summary.data)[0]["messages"][-1]["content"]
+    assert "so\ufffd bad" in read_rows(Path(summary.data))[0]["messages"][-1]["content"]
 
 
 def test_failed_episodes_go_in_on_demand(tmp_path: Path) -> None:
     records = [make_record("a"), make_record("b", "failed")]
     few = export(records, "messages", tmp_path / "few", make_spec(), META)
     all_ = export(records, "messages", tmp_path / "all", make_spec(), META, only_completed=False)
-    assert (few.num_episodes, few.skipped) == (1, {"failed": 1})
-    assert (all_.num_episodes, all_.skipped) == (2, {})
+    assert (few.episodes, few.skipped) == (1, {"failed": 1})
+    assert (all_.episodes, all_.skipped) == (2, {})
 
 
 @pytest.mark.parametrize("name", ["out", "out.jsonl"])
@@ -189,7 +197,7 @@ def test_records_without_the_protocols_help_are_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be one of records, messages, .*got 'csv'"):
-        export([make_record()], "csv", tmp_path / "out", make_spec(), META)  # type: ignore[arg-type]
+        export([make_record()], "csv", tmp_path / "out", make_spec(), META)
 
 
 def test_a_target_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -200,7 +208,7 @@ def test_a_target_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_the_card_says_what_it_is(tmp_path: Path) -> None:
     summary = export([make_record("a"), make_record("b", "failed")], "records", tmp_path / "out", make_spec(), META)
-    text = summary.card.read_text("utf-8")
+    text = Path(summary.card).read_text("utf-8")
     for part in (
         "Synthetic data for research",
         "in crisis",
@@ -241,3 +249,38 @@ def test_the_head_of_a_card_is_yaml_whatever_the_name(format: str) -> None:
 
 def test_flat_names_nested_settings() -> None:
     assert flat({"a": 1, "b": {"c": {"d": "x"}, "e": [1]}}) == [("a", 1), ("b.c.d", "x"), ("b.e", [1])]
+
+
+def test_meta_names_the_run_without_this_machines_paths() -> None:
+    meta = meta_of(
+        {
+            "name": "demo",
+            "cases": {"source": "/home/somebody/data/mine.json", "limit": 3},
+            "models": {"base": {"kind": "vllm", "model": "/home/somebody/models/m", "replicas": 4}},
+            "scheduler": {"max_live": 4},
+        }
+    )
+    assert (meta.name, meta.cases, meta.cases_license) == ("demo", "mine.json", "")
+    assert meta.settings["models.base.model"] == "m"
+    assert meta.settings["cases.limit"] == 3
+    assert not any(name.startswith("scheduler") or name.endswith("replicas") for name in meta.settings)
+    assert meta_of({"cases": {"source": "bundled"}}).cases_license.startswith("Apache-2.0")
+
+
+async def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
+    record, _ = example_episode()
+    config = b'name = "demo"\nseed = 3\n[protocol]\nname = "mental_arena"\n[cases]\nsource = "bundled"\n'
+    rundir = RunDirectory.create(tmp_path / "run", {"config.toml": config})
+    journal = Journal.open(rundir)
+    journal.admit(record.key, record.seed, record.started_at)
+    journal.end(record)
+    await journal.close()
+    summary = export_run(rundir, "records", tmp_path / "out")
+    (row,) = read_rows(Path(summary.data))
+    assert tuple(row) == SIX
+    assert row["illness"] == "Major depressive disorder"
+    assert json.loads(msgspec.json.encode(summary))["rows"] == 1
+    text = read_text(summary.card)
+    assert "# demo" in text
+    assert "License of the cases: Apache-2.0" in text
+    assert "| seed | 3 |" in text

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.backend import ReplicaGauges
-from engine.metrics import EPISODE_WINDOW_S, MAX_SAMPLES, RATE_WINDOW_S, Metrics, MetricsLog
+from engine.metrics import EPISODE_WINDOW_S, MAX_SAMPLES, RATE_WINDOW_S, Metrics, MetricsLog, last_line
 from engine.steps import Reply, Usage
 
 
@@ -186,3 +186,14 @@ def test_log_that_cannot_write_says_so_and_goes_on(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "none")
     log.write(5.0, 2.0, {"a": 1})
     assert not (tmp_path / "none" / "metrics.jsonl").exists()
+
+
+def test_the_last_line_of_a_log_is_the_last_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert last_line(path) == {}
+    log = MetricsLog(path, 1.0)
+    log.write(0.0, 1.0, {"a": 1})
+    log.write(1.0, 2.0, {"a": 2, "b": None})
+    with path.open("ab") as file:
+        file.write(b'{"tim')
+    assert last_line(path) == {"time": 2.0, "a": 2, "b": None}

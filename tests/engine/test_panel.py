@@ -7,7 +7,7 @@ import pytest
 
 from engine.metrics import ReplicaStatus, Snapshot
 from engine.panel import LivePanel, PlainPanel, duration, make_panel, panel_rows, panel_view, plain_line, replica_lines
-from engine.show import rendered
+from engine.tables import rendered
 
 
 def make_snapshot(elapsed_s: float = 75.0, **more: object) -> Snapshot:
@@ -114,6 +114,25 @@ def test_a_stream_that_cannot_hold_the_text_is_no_reason_to_fail() -> None:
     PlainPanel(stream).say("größer …")
     stream.seek(0)
     assert stream.read() == "gr??er ?\n"
+
+
+class ClosedPipe(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_writes = 0
+
+    def write(self, text: str) -> int:
+        self.num_writes += 1
+        raise BrokenPipeError("the reader is gone")
+
+
+def test_a_closed_pipe_does_not_end_a_run() -> None:
+    stream = ClosedPipe()
+    panel = PlainPanel(stream)
+    panel.say("news")
+    panel.update(make_snapshot())
+    panel.stop()
+    assert stream.num_writes == 2
 
 
 def test_make_panel_follows_the_terminal() -> None:

@@ -1,12 +1,15 @@
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from engine.errors import SandplayError
+from engine.errors import InputError, SandplayError
 from engine.example_episode import MARK, example_episode, example_text, load_script
+from engine.journal import Journal
 from engine.protocol import ProtocolSpec, Section
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, Status, StepRecord
+from engine.rundir import RunDirectory
 from engine.show import (
     calls_table,
     decoded,
@@ -14,12 +17,13 @@ from engine.show import (
     episodes_table,
     excerpt,
     markdown,
-    rendered,
     section_view,
+    show_command,
     to_json,
 )
 from engine.steps import Protocol as Play
 from engine.steps import Reply, Usage
+from engine.tables import rendered
 
 HOSTILE = "\x1b[2Jhello [bold red]there[/] :boom: \x1b]0;t\x07\u202eend"
 
@@ -200,7 +204,8 @@ def test_an_excerpt_is_quoted_and_captioned() -> None:
     record = make_record(make_step("1", "patient", "one\n\n# two <b>*x*</b>"), make_step("2", "therapist", "Hm."))
     assert excerpt(record, 2) == (
         "> **patient:** one\n>\n> \\# two \\<b\\>\\*x\\*\\</b\\>\n>\n> **therapist:** Hm.\n\n"
-        "*First 2 turns of episode ada.1, cut by `sandplay show RUN ada.1 --excerpt 2`; patient small, therapist large.*\n"
+        "*First 2 turns of episode ada.1, cut by `sandplay show RUN ada.1 --excerpt 2`; "
+        "patient small, therapist large.*\n"
     )
     assert "First 1 turns" in excerpt(record, 1)
     assert "large" not in excerpt(record, 1)
@@ -248,3 +253,73 @@ def test_every_line_of_the_example_is_marked(width: int) -> None:
     assert all(line.startswith(f"{MARK} |") and len(line) <= width for line in lines)
     assert any("Symptom decoder" in line for line in lines)
     assert any("diagnos" in line.lower() for line in lines)
+
+
+async def make_run(root: Path, *records: EpisodeRecord, protocol: str = "mental_arena") -> RunDirectory:
+    """A run directory with a real journal that holds the records."""
+    rundir = RunDirectory.create(root / "run", {"config.toml": f'[protocol]\nname = "{protocol}"\n'.encode()})
+    journal = Journal.open(rundir)
+    for record in records:
+        journal.admit(record.key, record.seed, record.started_at)
+        journal.end(record)
+    await journal.close()
+    return rundir
+
+
+async def test_the_command_lists_a_runs_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rundir = await make_run(tmp_path, example_episode()[0], make_talk(2, status="failed"))
+    show_command(rundir.path, None)
+    text = capsys.readouterr().out
+    assert "example.0" in text
+    assert "decoder rounds 2" in text
+    assert "ada.1" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+async def test_the_command_shows_one_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rundir = await make_run(tmp_path, make_talk(2, status="failed"), example_episode()[0])
+    show_command(rundir.path, "example.0")
+    shown = capsys.readouterr().out
+    assert "Symptom decoder" in shown
+    assert "encode/choice" in shown
+    assert not any(line.endswith(" ") for line in shown.splitlines())
+    show_command(rundir.path, "ada.1")
+    assert "ada.1 (failed), protocol talk" in capsys.readouterr().out
+
+
+async def test_the_command_prints_json_and_excerpts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rundir = await make_run(tmp_path, make_talk(2, status="failed"), example_episode()[0])
+    show_command(rundir.path, None, as_json=True)
+    assert [json.loads(line)["episode"] for line in capsys.readouterr().out.splitlines()] == ["ada.1", "example.0"]
+    show_command(rundir.path, "ada.1", as_json=True)
+    assert json.loads(capsys.readouterr().out)["status"] == "failed"
+    show_command(rundir.path, None, excerpt_turns=2)
+    assert "First 2 turns of episode example.0" in capsys.readouterr().out
+
+
+async def test_an_episode_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    rundir = await make_run(tmp_path, make_talk(2, status="failed"))
+    with pytest.raises(InputError, match="must be in the corpus, got 'bob.0': .*lists them"):
+        show_command(rundir.path, "bob.0")
+    with pytest.raises(InputError, match="got none that is completed"):
+        show_command(rundir.path, None, excerpt_turns=3)
+
+
+async def test_a_run_whose_protocol_is_gone_can_still_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rundir = await make_run(tmp_path, make_talk(2), protocol="gone.py:talk")
+    show_command(rundir.path, "ada.1")
+    assert "turn number 1" in capsys.readouterr().out
+
+
+def test_the_command_shows_the_example(capsys: pytest.CaptureFixture[str]) -> None:
+    show_command(None, None, is_example=True)
+    assert all(line.startswith(MARK) for line in capsys.readouterr().out.splitlines())
+    show_command(None, None, is_example=True, as_json=True)
+    assert json.loads(capsys.readouterr().out)["models"]["patient"] == "scripted"
+    show_command(None, None, is_example=True, excerpt_turns=2)
+    cut = capsys.readouterr().out
+    assert "patient scripted, therapist scripted" in cut
+    assert "sandplay show --example --excerpt 2" in cut
+    assert all(line.startswith(MARK) for line in cut.splitlines())

@@ -152,7 +152,7 @@ def test_parsing_never_raises_and_never_invents(text: str) -> None:
     assert fields is None or (isinstance(fields, dict) and set(fields) <= set(PLAN.names))
 
 
-texts = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=40).map(str.strip)
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).map(str.strip)
 
 
 @given(st.dictionaries(st.sampled_from(PLAN.names), texts.filter(lambda t: t.lower() not in values.ABSENT), min_size=1))

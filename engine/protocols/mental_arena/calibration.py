@@ -94,7 +94,8 @@ def fit_cut(genuine: Sequence[float], foreign: Sequence[float]) -> Cut:
     best, best_key = _cut_at(levels[0], own, others), (0.5, 0.0)
     for low, high in zip(levels, levels[1:], strict=False):
         cut = _cut_at(low + (high - low) / 2, own, others)
-        key = (cut.balanced_accuracy, high - low)
+        # Rounded, so that the noise of floating point decides nothing.
+        key = (round(cut.balanced_accuracy, 9), round(high - low, 9))
         if key > best_key:
             best, best_key = cut, key
     return best

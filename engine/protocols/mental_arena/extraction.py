@@ -17,13 +17,20 @@ CHARS_PER_TOKEN: Final = 3
 """A cautious figure for English, so that all fields at full length still fit the completion."""
 
 
+KEY_TOKENS: Final = 10
+"""What a key, its quotes and its comma take."""
+
+MIN_TOKENS: Final = 160
+
+
 def extract(stage: Stage, treatment: Plan, medicine: Plan) -> Protocol[dict[str, str]]:
     """Return the fields stated; nothing is asked when both plans are missing."""
     names = tuple(name for plan in (treatment, medicine) if plan.text for name in NAMES[plan.kind])
     if not names:
         return {}
     sampling = extract_sampling(stage)
-    schema = Fields(names, min(MAX_FIELD_CHARS, max(40, sampling.max_tokens * CHARS_PER_TOKEN // len(names))))
+    room = sampling.max_tokens // len(names) - KEY_TOKENS
+    schema = Fields(names, min(MAX_FIELD_CHARS, room * CHARS_PER_TOKEN))
     text = stage.texts.render("extract", treatment=treatment.text, medicine=medicine.text, form=describe(schema))
     step = stage.step("extract", JUDGE, stage.judge(text), "extract", schema)
     value = yield from ask_value(msgspec.structs.replace(step, sampling=sampling))
@@ -31,5 +38,5 @@ def extract(stage: Stage, treatment: Plan, medicine: Plan) -> Protocol[dict[str,
 
 
 def extract_sampling(stage: Stage) -> Sampling:
-    """Four fields take more room than an utterance: twice the tokens, so that the object can close."""
-    return Sampling(2 * stage.rules.max_tokens, stage.rules.temperature)
+    """Four fields take more room than an utterance: twice the tokens at least, so that the object can close."""
+    return Sampling(max(MIN_TOKENS, 2 * stage.rules.max_tokens), stage.rules.temperature)

@@ -54,7 +54,10 @@ class FeedbackRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class DecodeRound(msgspec.Struct, frozen=True, gc=False):
-    """One decode (1-based): per field the probe's path and its similarity (None: not compared, its gold is empty)."""
+    """One decode (1-based): per field the probe's path and its similarity (None: not compared, its gold is empty).
+
+    A probe that was asked again has its answer under the last `PATH/again/N`.
+    """
 
     number: int
     predictions: dict[str, str]

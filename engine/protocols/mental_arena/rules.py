@@ -122,6 +122,9 @@ class ArenaRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
 PERSONA_TOKENS: Final = 1900
 """A patient's system text with principles and style, generously."""
 
+EXPERT_TOKENS: Final = 300
+"""The therapist's system text and a short instruction."""
+
 TURN_TOKENS: Final = 160
 """A typical utterance or answer: replies seldom use all of `max_tokens`."""
 
@@ -138,9 +141,11 @@ def needed_context(rules: Rules) -> int:
     exchanges = rules.exchanges + rounds
     talk = (1 + 2 * exchanges) * turn
     if rules.mode == "reference":
-        # The persona is sent again at every patient turn, and every probe, plan and answer stays in the history.
-        texts = (1 + exchanges) * 1200 + exchanges * 100 + (rounds + 1) * rules.num_probes * (turn + 60)
-        need = talk + texts + 2 * (turn + 100) + 2 * rules.max_tries * (turn + 120)
+        # The persona is sent again at every patient turn, the expert's text at every call of the therapist but the
+        # probes, and every probe, plan and answer stays in the history.
+        need = talk + (1 + exchanges) * 1150 + exchanges * EXPERT_TOKENS
+        need += (rounds + 1) * rules.num_probes * (turn + 60) + 2 * (turn + EXPERT_TOKENS + 50)
+        need += 2 * rules.max_tries * (turn + EXPERT_TOKENS + 70)
     else:
-        need = PERSONA_TOKENS + talk + (rules.max_tries - 1) * turn + 300
+        need = PERSONA_TOKENS + talk + (rules.max_tries - 1) * turn + EXPERT_TOKENS
     return -(-(need + rules.max_tokens) // 1024) * 1024

@@ -1,4 +1,4 @@
-"""A driver for tests: plays a protocol over `engine.dialogue.Dialogue` with scripted answers, without models or time."""
+"""A driver for tests: plays a protocol over `engine.dialogue.Dialogue` with scripted answers; no models, no time."""
 
 import json
 from collections import Counter
@@ -88,7 +88,7 @@ def say(leaf: Generate) -> str:
     return f"words of {leaf.path}"
 
 
-def run(protocol: Protocol[Any], script: Script, *, newest_first: bool = False, stored: Any = None) -> Dialogue[Any]:
+def run(protocol: Protocol[Any], script: Script, *, newest_first: bool = False, stored: Any = None) -> Any:
     """Play a protocol to its end, answering the oldest open step first, or the newest."""
     dialogue: Dialogue[Any] = Dialogue(protocol, stored)
     waiting = dialogue.start()

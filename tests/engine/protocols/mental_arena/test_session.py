@@ -12,7 +12,7 @@ from engine.dialogue import Dialogue
 from engine.errors import ConfigError, ProtocolDrift
 from engine.protocols.mental_arena.outcome import FIELDS
 from engine.protocols.mental_arena.rules import ArenaRules
-from engine.steps import Generate, Leaf, Reply, Similarity
+from engine.steps import Fields, Generate, Leaf, Reply, Similarity
 from tests.engine.protocols.driving import asked, by_role, make_case, make_groups, make_script, play, prompt, run, start
 
 
@@ -53,6 +53,28 @@ def test_the_light_course_has_57_calls() -> None:
     counts = by_role(run(start(least()), answer))
     assert (counts["patient"] + counts["therapist"], counts["judge"]) == (44, 12)
     assert ArenaRules().num_calls(2, 4, 3, 3) == (44, 12)
+
+
+@pytest.mark.parametrize(("similarity", "score", "depth"), [(1.0, "9", 19), (0.0, "5", 57)])
+def test_independent_work_runs_side_by_side(similarity: float, score: str, depth: int) -> None:
+    """Waves of chat calls when every open step is answered at once: the sequential depth of an episode."""
+    dialogue: Dialogue[Any] = Dialogue(start(least()))
+    script = make_script(similarity=similarity, score=score)
+    waves = 0
+    waiting = dialogue.start()
+    while waiting:
+        waves += any(isinstance(leaf, Generate) for leaf in waiting)
+        waiting = [opened for leaf in waiting for opened in dialogue.deliver(leaf.path, script(leaf))]
+    assert waves == depth
+
+
+def test_extraction_has_room_to_close_its_object() -> None:
+    for max_tokens in (16, 40, 256):
+        step = asked(play(least(max_tokens=max_tokens)), "extract")[0]
+        assert isinstance(step.value, Fields)
+        room = step.sampling.max_tokens
+        assert len(step.value.names) * (step.value.max_chars / 3 + 10) <= room
+        assert step.value.max_chars >= 40
 
 
 @pytest.mark.parametrize("cognition", [True, False])
@@ -156,7 +178,7 @@ def test_the_same_answers_give_the_same_episode_in_any_order_of_arrival(mode: st
 def test_a_replay_arrives_where_it_was_and_asks_the_rest(seed: int, kept: int, mode: str) -> None:
     script = make_script(similarity=0.1, score="5")
     whole = run(start(least(mode), seed=seed), script)
-    known = [leaf for leaf in whole.in_order()][:kept]
+    known = whole.in_order()[:kept]
     stored = {leaf.path: (leaf.hash, whole.answers[leaf.path]) for leaf in known}
     again = run(start(least(mode), seed=seed), script, stored=stored)
     assert msgspec.json.encode(again.outcome) == msgspec.json.encode(whole.outcome)

@@ -1,0 +1,223 @@
+"""Sealed parts of a corpus: Parquet files that count only once their journal's manifest names them.
+
+Invariant: a part's bytes are durable before the manifest that names it, and never change after. Everything else in the
+folder is a left-over and may be removed by the journal's owner. Knows nothing of SQLite or threads.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.errors import JournalError
+from engine.files import TMP_SUFFIX, fsync_directory, write_atomic
+from engine.record import EpisodeKey, EpisodeRecord, Status
+from engine.rundir import RunDirectory
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Sums over terminal episodes.
+
+    `calls` are chat requests, every attempt; `turns` are generations answered. Token counts are those of the answers.
+    """
+
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    calls: int = 0
+    turns: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+
+    @property
+    def episodes(self) -> int:
+        """Terminal episodes of any status."""
+        return self.completed + self.failed + self.cancelled
+
+    @classmethod
+    def of(cls, record: EpisodeRecord) -> "Totals":
+        """Return the totals of one episode."""
+        replies = [s.reply for s in record.steps if s.reply is not None]
+        return cls(
+            completed=int(record.status == "completed"),
+            failed=int(record.status == "failed"),
+            cancelled=int(record.status == "cancelled"),
+            calls=record.num_calls,
+            turns=len(replies),
+            prompt_tokens=sum(r.usage.prompt_tokens for r in replies),
+            completion_tokens=sum(r.usage.completion_tokens for r in replies),
+            cached_tokens=sum(r.usage.cached_tokens for r in replies),
+        )
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One Parquet file. `first_seq` and `last_seq` are inclusive; `size` is in bytes; `sha256` is hexadecimal."""
+
+    file: str
+    rows: int
+    size: int
+    sha256: str
+    first_seq: int
+    last_seq: int
+    totals: Totals
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What of one journal is sealed, oldest part first. `version` is the schema's."""
+
+    version: int = 1
+    journal: int = 0
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def last_seq(self) -> int:
+        """The highest sealed seq, -1 when nothing is sealed."""
+        return self.parts[-1].last_seq if self.parts else -1
+
+    @property
+    def totals(self) -> Totals:
+        """Sums over all parts."""
+        return sum((p.totals for p in self.parts), Totals())
+
+
+def read_manifest(rundir: RunDirectory, index: int) -> Manifest:
+    """Return a journal's manifest, an empty one when nothing was sealed yet.
+
+    Raises JournalError when it cannot be read, was written by a newer version, or names a part that is not whole.
+    """
+    path = rundir.manifest(index)
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return Manifest(journal=index)
+    except (OSError, msgspec.DecodeError) as error:
+        raise JournalError(
+            f"a manifest must be readable JSON, got {error} in {path}: restore it from a copy"
+        ) from error
+    if manifest.version != 1:
+        raise JournalError(f"the manifest's version must be 1, got {manifest.version} in {path}: use a newer Sandplay")
+    for part in manifest.parts:
+        _require_whole(rundir.episodes / part.file, part)
+    return manifest
+
+
+def _require_whole(path: Path, part: Part) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise JournalError(f"every sealed part must be there, got {error}: restore it from a copy") from error
+    if size != part.size:
+        raise JournalError(f"a sealed part must have {part.size} bytes, got {size} in {path}: restore it from a copy")
+
+
+def write_part(rundir: RunDirectory, manifest: Manifest, records: Sequence[EpisodeRecord]) -> Part:
+    """Write records (at least one, in order of seq) as the manifest's next part; it does not count yet.
+
+    Raises OSError, or what `to_table` raises.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from engine.corpus_schema import to_table
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(to_table(records), sink, compression="zstd", write_page_checksum=True)
+    data = sink.getvalue()
+    name = f"{manifest.journal:03d}-{len(manifest.parts):05d}.parquet"
+    write_atomic(rundir.episodes / name, data)
+    return Part(
+        file=name,
+        rows=len(records),
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        first_seq=records[0].seq,
+        last_seq=records[-1].seq,
+        totals=sum((Totals.of(r) for r in records), Totals()),
+    )
+
+
+def name_part(rundir: RunDirectory, manifest: Manifest, part: Part) -> Manifest:
+    """Write the manifest with one more part, which counts from here on; return it. Raises OSError."""
+    grown = msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
+    write_atomic(rundir.manifest(manifest.journal), msgspec.json.format(msgspec.json.encode(grown), indent=1))
+    return grown
+
+
+def remove_leftovers(rundir: RunDirectory, manifest: Manifest) -> list[str]:
+    """Remove this journal's parts that the manifest does not name, and temporary files; return their names."""
+    named = {p.file for p in manifest.parts}
+    prefix = f"{manifest.journal:03d}"
+    found = [
+        p
+        for p in rundir.episodes.iterdir()
+        if (p.name.startswith(f"{prefix}-") and p.name not in named)
+        or (p.name.startswith(f"{prefix}.manifest.json.") and p.name.endswith(TMP_SUFFIX))
+    ]
+    for path in found:
+        path.unlink()
+    if found:
+        fsync_directory(rundir.episodes)
+    return sorted(p.name for p in found)
+
+
+def sealed_keys(rundir: RunDirectory, manifest: Manifest) -> Iterator[tuple[EpisodeKey, Status]]:
+    """Yield key and status of every sealed episode, in order of seq. Raises JournalError for a damaged part."""
+    for part in manifest.parts:
+        columns = _read(rundir, part, ["case_id", "repeat", "attempt", "status"]).to_pydict()
+        for case, repeat, attempt, status in zip(*columns.values(), strict=True):
+            yield EpisodeKey(case, repeat, attempt), status
+
+
+def read_sealed(
+    rundir: RunDirectory,
+    manifest: Manifest,
+    after_seq: int = -1,
+    status: Status | None = None,
+    columns: Iterable[str] | None = None,
+) -> Iterator[EpisodeRecord]:
+    """Yield sealed records with a higher seq, in order; at most one part is in memory.
+
+    `columns` names fields of `EpisodeRecord`; those left out keep their defaults (key, seed, protocol, status and seq
+    always come). Raises JournalError for a damaged part, ValueError for an unknown column.
+    """
+    import pyarrow.compute as pc
+
+    from engine.corpus_schema import columns_of, from_table
+
+    names = columns_of(columns)
+    for part in manifest.parts:
+        if part.last_seq <= after_seq:
+            continue
+        table = _read(rundir, part, names)
+        if part.first_seq <= after_seq:
+            table = table.filter(pc.greater(table["seq"], after_seq))
+        if status is not None:
+            table = table.filter(pc.equal(table["status"], status))
+        yield from from_table(table)
+
+
+def _read(rundir: RunDirectory, part: Part, columns: list[str]) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = rundir.episodes / part.file
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise JournalError(f"a sealed part must be readable, got {error} in {path}: restore it from a copy") from error
+
+
+def damaged_parts(rundir: RunDirectory, manifest: Manifest) -> list[str]:
+    """Return the names of parts whose bytes differ from the manifest's sha256."""
+    return [
+        part.file
+        for part in manifest.parts
+        if hashlib.sha256((rundir.episodes / part.file).read_bytes()).hexdigest() != part.sha256
+    ]

@@ -1,0 +1,280 @@
+"""The one thread that writes a journal: group commit, sealing, pruning.
+
+Invariant: operations become durable in the order they were put (FIFO), so the journal is always a prefix of what
+happened; a callback or future resolves only after the commit that holds its operation. Knows nothing of dialogues.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from engine.corpus_parts import Manifest, name_part, write_part
+from engine.errors import JournalError
+from engine.journal_store import AdmitRow, EndRow, StepRow, Store, journal_error
+from engine.record import EpisodeRecord
+from engine.rundir import RunDirectory
+
+COMMIT_EVERY_S = 0.02
+# What may be recorded and not yet durable before `room` makes its callers wait: about a quarter second of writing.
+MAX_QUEUED_OPS = 8192
+MAX_QUEUED_BYTES = 32 << 20
+MAX_UNSEALED_BYTES = 64 << 20
+
+
+class Admit(msgspec.Struct, frozen=True, gc=False):
+    """An episode starts."""
+
+    row: AdmitRow
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """An answer or a failed attempt."""
+
+    row: StepRow
+
+
+class End(msgspec.Struct, frozen=True):
+    """An episode ends; `done` runs on `loop` once that is durable."""
+
+    row: EndRow
+    loop: asyncio.AbstractEventLoop | None = None
+    done: Callable[[], None] | None = None
+
+
+class Barrier(msgspec.Struct, frozen=True):
+    """Resolve `future` once everything before is durable, and sealed where asked; `closes` ends the thread."""
+
+    future: "asyncio.Future[None]"
+    seals: bool = False
+    closes: bool = False
+
+
+Op = Admit | Step | End | Barrier
+
+
+class Gauges(msgspec.Struct, frozen=True):
+    """How the writer fares. `commit_s` is how long the last commit took; `queued` counts what is not durable yet."""
+
+    queued: int
+    queued_bytes: int
+    commits: int
+    commit_s: float
+
+
+class Writer:
+    """Takes operations from the loop's thread, writes them on its own.
+
+    Owns `store` from here on and closes it when it ends. `unsealed` and `unsealed_bytes` say what the store holds of
+    terminal episodes already. After a failure everything raises the same JournalError.
+    """
+
+    def __init__(
+        self, store: Store, rundir: RunDirectory, manifest: Manifest, *, seal_every: int, unsealed: int, last_seq: int
+    ) -> None:
+        self.manifest = manifest
+        self.failure: JournalError | None = None
+        self._store, self._rundir, self._seal_every = store, rundir, seal_every
+        self._unsealed, self._unsealed_bytes, self._last_seq = unsealed, 0, last_seq
+        self._changed = threading.Condition()
+        self._queue: list[Op] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._watchers: list[asyncio.Future[None]] = []
+        self._num_open = self._bytes_open = self._bytes_taken = self._commits = 0
+        self._commit_s = self._last = 0.0
+        self._is_urgent = self._is_closing = self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name=f"journal-{manifest.journal}", daemon=True)
+        self._thread.start()
+
+    def put(self, op: Op, size: int = 0) -> None:
+        """Enqueue an operation of about `size` bytes; never blocks. Raises JournalError after a failure or `close`."""
+        with self._changed:
+            self._require_open()
+            self._queue.append(op)
+            self._num_open += 1
+            self._bytes_open += size
+            if isinstance(op, Barrier):
+                self._is_urgent = True
+                self._is_closing = self._is_closing or op.closes
+            if len(self._queue) == 1 or self._is_urgent:
+                self._changed.notify()
+
+    async def room(self) -> None:
+        """Return once less than a bounded amount is queued. Raises JournalError after a failure."""
+        with self._changed:
+            self._require_open()
+            if not self._is_full:
+                return
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            self._is_urgent = True
+            self._changed.notify()
+        await future
+
+    async def reach(self, *, seals: bool = False, closes: bool = False) -> None:
+        """Return once everything put so far is durable. Raises JournalError when it cannot become so."""
+        future = asyncio.get_running_loop().create_future()
+        self.put(Barrier(future, seals, closes))
+        await future
+
+    async def close(self) -> None:
+        """Flush, seal, close; safe to call twice. Raises JournalError after a failure."""
+        if not self._is_closing:
+            await self.reach(seals=True, closes=True)
+        await asyncio.to_thread(self._thread.join)
+        if self.failure is not None:
+            raise self.failure
+
+    async def watch(self) -> None:
+        """Return when the writer has closed; raises JournalError as soon as it fails."""
+        with self._changed:
+            if self.failure is not None:
+                raise self.failure
+            if self._is_closed:
+                return
+            future = asyncio.get_running_loop().create_future()
+            self._watchers.append(future)
+        await future
+
+    def gauges(self) -> Gauges:
+        """Return the latest figures."""
+        with self._changed:
+            return Gauges(self._num_open, self._bytes_open, self._commits, self._commit_s)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._num_open >= MAX_QUEUED_OPS or self._bytes_open >= MAX_QUEUED_BYTES
+
+    def _require_open(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if self._is_closing:
+            raise JournalError("a journal must be open to record, got a call after close: this is a bug")
+
+    def _run(self) -> None:
+        batch: Sequence[Op] = ()
+        try:
+            while not self._is_closed:
+                batch = self._take()
+                self._write(batch)
+        except Exception as error:  # noqa: BLE001  whatever stops the writer must reach those who wait for it
+            self._fail(journal_error(self._store.path, error), batch)
+        finally:
+            self._close_store()
+
+    def _close_store(self) -> None:
+        with suppress(Exception):
+            self._store.close()
+        with self._changed:
+            watchers, self._watchers = self._watchers, []
+        _resolve(watchers, None)
+
+    def _take(self) -> list[Op]:
+        """Wait for work, then for the rest of the commit interval unless somebody waits for durability."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._queue))
+            rest_s = self._last + COMMIT_EVERY_S - time.monotonic()
+            if rest_s > 0:
+                self._changed.wait_for(lambda: self._is_urgent, rest_s)
+            batch, self._queue = self._queue, []
+            self._is_urgent = False
+            self._bytes_taken = self._bytes_open
+            return batch
+
+    def _write(self, batch: Sequence[Op]) -> None:
+        self._last = time.monotonic()
+        self._commit(batch)
+        self._commit_s = time.monotonic() - self._last
+        self._tell_done(batch)
+        barriers = [op for op in batch if isinstance(op, Barrier)]
+        if any(b.seals for b in barriers) or self._is_due:
+            self._seal()
+        if any(b.closes for b in barriers):
+            self._store.shrink(whole=True)
+            self._store.close()
+            with self._changed:
+                self._is_closed = True
+        self._tell_room(len(batch))
+        _resolve([b.future for b in barriers], None)
+
+    def _commit(self, batch: Sequence[Op]) -> None:
+        ends = [op.row for op in batch if isinstance(op, End)]
+        # The record of an episode that ended holds its steps: those of the same batch need no rows.
+        ended = {id_ for _, id_, _ in ends}
+        steps = [op.row for op in batch if isinstance(op, Step) and op.row[0] not in ended]
+        admits = [op.row for op in batch if isinstance(op, Admit)]
+        if admits or steps or ends:
+            self._store.commit(admits, steps, ends)
+            self._commits += 1
+        if ends:
+            self._last_seq = ends[-1][0]
+            self._unsealed += len(ends)
+            self._unsealed_bytes += sum(len(record) for _, _, record in ends)
+
+    def _tell_done(self, batch: Sequence[Op]) -> None:
+        for op in batch:
+            if isinstance(op, End) and op.loop is not None and op.done is not None:
+                _on_loop(op.loop, op.done)
+
+    def _tell_room(self, num_done: int) -> None:
+        with self._changed:
+            self._num_open -= num_done
+            self._bytes_open -= self._bytes_taken
+            waiting: list[asyncio.Future[None]] = []
+            if not self._is_full:
+                waiting, self._waiting = self._waiting, []
+        _resolve(waiting, None)
+
+    @property
+    def _is_due(self) -> bool:
+        return self._unsealed >= self._seal_every or self._unsealed_bytes >= MAX_UNSEALED_BYTES
+
+    def _seal(self) -> None:
+        """Move every terminal episode into parts: part, manifest, prune, in this order."""
+        while self._unsealed:
+            rows = self._store.ended(self.manifest.last_seq, limit=self._seal_every)
+            if not rows:
+                break
+            self._seal_some([record for _, record in rows])
+        self._unsealed = self._unsealed_bytes = 0
+        self._store.shrink()
+
+    def _seal_some(self, records: Sequence[EpisodeRecord]) -> None:
+        part = write_part(self._rundir, self.manifest, records)
+        self.manifest = name_part(self._rundir, self.manifest, part)
+        self._store.prune_sealed(self.manifest.last_seq)
+
+    def _fail(self, failure: JournalError, batch: Sequence[Op]) -> None:
+        with self._changed:
+            self.failure = failure
+            pending = [op.future for op in (*batch, *self._queue) if isinstance(op, Barrier)]
+            pending += self._waiting + self._watchers
+            self._queue, self._waiting, self._watchers = [], [], []
+        _resolve(pending, failure)
+
+
+def _resolve(futures: Sequence["asyncio.Future[None]"], failure: JournalError | None) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for future in futures:
+        by_loop.setdefault(future.get_loop(), []).append(future)
+    for loop, some in by_loop.items():
+        _on_loop(loop, lambda some=some: _set(some, failure))
+
+
+def _set(futures: Sequence["asyncio.Future[None]"], failure: JournalError | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    # A loop that is closed has nobody left who waits.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)

@@ -1,0 +1,56 @@
+"""Factories for the tests of what is kept."""
+
+from pathlib import Path
+
+from engine.journal import Journal
+from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, NodeRecord, Status, StepRecord
+from engine.rundir import RunDirectory
+from engine.steps import Reply, Sampling, Usage
+
+HASH = b"0123456789abcdef"
+
+
+def make_run(path: Path) -> RunDirectory:
+    return RunDirectory.create(path / "run", {"config.toml": b""})
+
+
+def make_reply(text: str = "I sleep badly.", num_tokens: int = 4) -> Reply:
+    return Reply(text, token_ids=tuple(range(num_tokens)), usage=Usage(10, num_tokens, 5), model="m", weights="w1")
+
+
+def make_record(
+    key: EpisodeKey, num_steps: int = 2, status: Status = "completed", reply: Reply | None = None
+) -> EpisodeRecord:
+    failed = (AttemptRecord(0, "timeout", "no answer in 600 s"),)
+    steps = tuple(
+        StepRecord(
+            path=f"turn/{n}",
+            kind="generate",
+            hash=HASH.hex(),
+            role="patient",
+            view=0,
+            sampling=Sampling(64),
+            reply=reply or make_reply(),
+            attempts=failed if n == 0 else (),
+        )
+        for n in range(num_steps)
+    )
+    nodes = (NodeRecord(-1, "system", "You are a patient."),)
+    return EpisodeRecord(
+        key=key, seed=7, protocol="counseling", status=status, steps=steps, nodes=nodes, case='{"a": 1}'
+    )
+
+
+def play(journal: Journal, name: str, num_steps: int = 2, status: Status = "completed") -> EpisodeKey:
+    """Record one whole episode."""
+    key = EpisodeKey(name)
+    journal.admit(key, 7, 1.5)
+    for n in range(num_steps):
+        journal.reply(name + ".0", f"turn/{n}", HASH, make_reply())
+    journal.end(make_record(key, num_steps, status))
+    return key
+
+
+def disk_size(run: RunDirectory) -> int:
+    """Bytes of all databases with their WALs."""
+    return sum(p.stat().st_size for p in run.journals.iterdir())

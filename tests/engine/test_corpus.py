@@ -1,0 +1,190 @@
+"""The corpus: lossless rows, what readers see with and without a driver, left-overs, damage."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.corpus import Corpus
+from engine.corpus_parts import Manifest, name_part, read_manifest, remove_leftovers, write_part
+from engine.corpus_schema import FIELD_COLUMNS, SCHEMA, columns_of, from_table, to_table
+from engine.errors import JournalError
+from engine.journal import Journal
+from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, StepRecord
+from engine.steps import Reply, Sampling, Usage
+from tests.engine.kept import make_record, make_reply, make_run, play
+
+TEXT = st.text(max_size=8)
+SMALL = st.integers(-(2**31), 2**31 - 1)
+BIG = st.integers(-(2**63), 2**63 - 1)
+COUNT = st.integers(0, 2**40)
+FLOAT = st.floats(allow_nan=False)
+REPLIES = st.builds(
+    Reply,
+    text=TEXT,
+    finish=TEXT,
+    token_ids=st.lists(SMALL, max_size=3).map(tuple),
+    tokenizer=TEXT,
+    probabilities=st.none() | st.dictionaries(TEXT, FLOAT, max_size=2),
+    usage=st.builds(Usage, COUNT, COUNT, COUNT),
+    model=TEXT,
+    replica=TEXT,
+    weights=TEXT,
+    attempt=SMALL,
+    started_at=FLOAT,
+    queue_s=FLOAT,
+    latency_s=FLOAT,
+    num_rendered=SMALL,
+)
+STEPS = st.builds(
+    StepRecord,
+    path=TEXT,
+    kind=st.sampled_from(["generate", "similarity"]),
+    hash=TEXT,
+    role=TEXT,
+    purpose=TEXT,
+    view=SMALL,
+    sampling=st.none() | st.builds(Sampling, SMALL, FLOAT, FLOAT),
+    schema=TEXT,
+    reply=st.none() | REPLIES,
+    pairs=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
+    floats=st.lists(FLOAT, max_size=2).map(tuple),
+    attempts=st.lists(st.builds(AttemptRecord, SMALL, TEXT, TEXT, TEXT), max_size=2).map(tuple),
+)
+RECORDS = st.builds(
+    EpisodeRecord,
+    key=st.builds(EpisodeKey, TEXT, SMALL, SMALL),
+    seed=BIG,
+    protocol=TEXT,
+    status=st.sampled_from(["completed", "failed", "cancelled"]),
+    case=TEXT,
+    outcome=TEXT,
+    error=st.none() | st.builds(ErrorRecord, TEXT, TEXT, TEXT),
+    models=st.dictionaries(TEXT, TEXT, max_size=2),
+    weights=st.lists(TEXT, max_size=2).map(tuple),
+    started_at=FLOAT,
+    ended_at=FLOAT,
+    nodes=st.lists(st.builds(NodeRecord, SMALL, TEXT, TEXT), max_size=3).map(tuple),
+    steps=st.lists(STEPS, max_size=3).map(tuple),
+    seq=BIG,
+)
+
+
+@given(st.lists(RECORDS, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_records_survive_rows_unchanged(records: list[EpisodeRecord]) -> None:
+    assert list(from_table(to_table(records))) == records
+
+
+def test_every_field_of_a_record_has_its_columns() -> None:
+    assert {*FIELD_COLUMNS, "key", "seed", "protocol", "status", "seq"} == set(EpisodeRecord.__struct_fields__)
+    assert set(columns_of(None)) < set(SCHEMA.names)
+
+
+def test_text_that_is_no_unicode_is_replaced() -> None:
+    hostile = make_record(EpisodeKey("c"), 1, reply=make_reply("a \ud800 b"))
+    (got,) = from_table(to_table([hostile]))
+    assert got.steps[0].reply == make_reply("a \ufffd b")
+
+
+async def test_a_reader_sees_sealed_parts_only_while_a_driver_lives(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with run.lock():
+        journal = Journal.open(run, seal_every=2)
+        for name in "ab":
+            play(journal, name)
+        await journal.flush()
+        play(journal, "c", status="failed")
+        await journal.flush()
+        corpus = Corpus.open(run)
+        assert [r.key.case for r in corpus.iterate()] == ["a", "b"]
+        image = _copied(tmp_path / "image", run.path)
+        await journal.close()
+    corpus = Corpus.open(type(run)(image))
+    assert [r.key.case for r in corpus.iterate()] == ["a", "b", "c"]
+    assert [r.key.case for r in corpus.iterate(after_seq=0, status="completed")] == ["b"]
+    assert len(corpus) == 3
+    assert corpus.totals == journal.totals()
+    assert list(corpus.iterate(journal=1)) == []
+    assert corpus.journals == [0]
+
+
+def _copied(target: Path, source: Path) -> Path:
+    """A crash image: what the disk holds at this moment."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            (target / path.relative_to(source)).write_bytes(path.read_bytes())
+    return target
+
+
+async def test_columns_leave_the_rest_at_its_defaults(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    journal = Journal.open(run)
+    play(journal, "a")
+    await journal.close()
+    (slim,) = Corpus.open(run).iterate(columns=["case"])
+    assert slim == EpisodeRecord(
+        key=EpisodeKey("a"), seed=7, protocol="counseling", status="completed", case='{"a": 1}', seq=0
+    )
+    with pytest.raises(ValueError, match=r"columns must be among .* got \['nope'\]"):
+        list(Corpus.open(run).iterate(columns=["nope"]))
+
+
+def test_a_part_counts_only_once_its_manifest_names_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    empty = read_manifest(run, 0)
+    part = write_part(run, empty, [make_record(EpisodeKey("a"))])
+    (run.episodes / "000-00007.parquet.x.tmp").write_bytes(b"")
+    (run.episodes / "000.manifest.json.x.tmp").write_bytes(b"")
+    (run.episodes / "001-00000.parquet").write_bytes(b"another journal's")
+    assert len(Corpus.open(run)) == 0
+    assert remove_leftovers(run, empty) == [
+        "000-00000.parquet",
+        "000-00007.parquet.x.tmp",
+        "000.manifest.json.x.tmp",
+    ]
+    part = write_part(run, empty, [make_record(EpisodeKey("a"))])
+    named = name_part(run, empty, part)
+    assert read_manifest(run, 0) == named
+    assert remove_leftovers(run, named) == []
+    assert sorted(os.listdir(run.episodes)) == ["000-00000.parquet", "000.manifest.json", "001-00000.parquet"]
+
+
+def test_damage_is_found(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    manifest = Manifest()
+    name_part(run, manifest, write_part(run, manifest, [make_record(EpisodeKey("a"))]))
+    path = run.episodes / "000-00000.parquet"
+    data = path.read_bytes()
+    assert Corpus.open(run).damaged() == []
+    path.write_bytes(data[:40] + b"\xa5\xa5" + data[42:])
+    assert Corpus.open(run).damaged() == [path.name]
+    with pytest.raises(JournalError, match="must be readable"):
+        list(Corpus.open(run).iterate())
+    path.write_bytes(data[:-1])
+    with pytest.raises(JournalError, match=rf"must have {len(data)} bytes, got {len(data) - 1}"):
+        Corpus.open(run)
+    path.unlink()
+    with pytest.raises(JournalError, match="every sealed part must be there"):
+        Corpus.open(run)
+    run.manifest(0).write_bytes(b'{"version": 2}')
+    with pytest.raises(JournalError, match="version must be 1, got 2"):
+        Corpus.open(run)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_datasets_loads_the_parts(tmp_path: Path) -> None:
+    datasets: Any = pytest.importorskip("datasets")
+    run = make_run(tmp_path)
+    manifest = Manifest()
+    for name in "ab":
+        record = make_record(EpisodeKey(name), reply=Reply("hi", probabilities={"x": 0.5}))
+        manifest = name_part(run, manifest, write_part(run, manifest, [record]))
+    files = [str(run.episodes / p.file) for p in manifest.parts]
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"), split="train")
+    assert loaded["case_id"][:] == ["a", "b"]
+    assert loaded[0]["steps"][0]["reply"]["text"] == "hi"
