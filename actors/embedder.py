@@ -104,7 +104,7 @@ class EmbedderActor:
 
 
 class LocalEmbedder:
-    """`engine.backend.Embedder` in a Ray actor. Times are in seconds."""
+    """`engine.backend.Embedder` in a Ray actor, on CPU or on a share of a GPU. Times are in seconds."""
 
     def __init__(
         self,
@@ -113,6 +113,7 @@ class LocalEmbedder:
         processes: ProcessTable,
         say: Callable[[str], None],
         *,
+        gpus: float = 0.0,
         start_timeout_s: float = 300.0,
         call_timeout_s: float = 120.0,
     ) -> None:
@@ -121,6 +122,7 @@ class LocalEmbedder:
         self._ray_spec = ray
         self._processes = processes
         self._say = say
+        self._gpus = gpus
         self._start_timeout_s = start_timeout_s
         self._call_timeout_s = call_timeout_s
         self._record = f"embedder/{Path(model).name}/{secrets.token_hex(3)}"
@@ -232,11 +234,12 @@ class LocalEmbedder:
         import ray
 
         started = time.monotonic()
+        environment = {"OMP_NUM_THREADS": _THREADS, **({} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""})}
         options = {
             "num_cpus": 0,  # small beside an engine: it never keeps a replica from its place
-            "num_gpus": 0,
+            "num_gpus": self._gpus,
             "max_restarts": 0,
-            "runtime_env": {"env_vars": actor_environment({"OMP_NUM_THREADS": _THREADS})},
+            "runtime_env": {"env_vars": actor_environment(environment)},
         }
         self._say(f"embedder: loading {self._identity}")
         self._actor = ray.remote(EmbedderActor).options(**options).remote(str(self._path), self._record)

@@ -104,6 +104,7 @@ async def launch_replica(
         await launch.kill()
         raise
     processes.put(name, launch.info.processes)
+    say(f"{name}: ready, {launch.info.kv_tokens} KV tokens, weights {launch.info.weights[:12]}")
     return launch
 
 

@@ -82,7 +82,10 @@ class View:
         """
         if self.message.role != "user":
             raise ValueError(f"an assistant turn must follow a user turn, got one after {self.message.role!r}")
-        return View(self, Message("assistant", neutralize(text), token_ids, tokenizer))
+        clean = neutralize(text)
+        if clean != text:  # the sampled ids would put back what was taken out of the text
+            token_ids, tokenizer = (), ""
+        return View(self, Message("assistant", clean, token_ids, tokenizer))
 
     def __iter__(self) -> Iterator["View"]:
         """Iterate over the nodes, oldest first."""

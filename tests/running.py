@@ -46,8 +46,14 @@ class StubProcess:
     url: str
     log: Path
 
+    @property
+    def num_lines(self) -> int:
+        """Chat and embedding calls so far, without reading them."""
+        return self.log.read_bytes().count(b"\n")
+
     def calls(self) -> list[dict[str, Any]]:
-        lines = self.log.read_text("utf-8").splitlines()
+        whole, _, _ = self.log.read_text("utf-8").rpartition("\n")
+        lines = whole.splitlines()
         return [call for call in map(json.loads, lines) if call["path"].endswith("/chat/completions")]
 
 

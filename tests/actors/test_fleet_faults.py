@@ -64,7 +64,7 @@ async def until_ready(fleet: Fleet, name: str, restarts: int) -> None:
 
 
 async def lose_and_recover(fleet: Fleet, name: str, other: str) -> None:
-    """Expect that `name`, just harmed with a request open, gives it back, that `other` serves it, and that `name` returns."""
+    """Expect of `name`, just harmed, that its request comes back, that `other` serves it, and that `name` returns."""
     restarts = state_of(fleet, name).restarts
     async with asyncio.timeout(4 * STALL_S):
         (lost,) = await fleet.collect() or await fleet.collect()

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,11 +158,12 @@ def test_a_part_counts_only_once_its_manifest_names_it(tmp_path: Path) -> None:
 def test_damage_is_found(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     manifest = Manifest()
-    name_part(run, manifest, write_part(run, manifest, [make_record(EpisodeKey("a"))]))
+    record = msgspec.structs.replace(make_record(EpisodeKey("a")), seq=0)
+    name_part(run, manifest, write_part(run, manifest, [record]))
     path = run.episodes / "000-00000.parquet"
     data = path.read_bytes()
     assert Corpus.open(run).damaged() == []
-    path.write_bytes(data[:40] + b"\xa5\xa5" + data[42:])
+    path.write_bytes(data[:4] + b"\xa5" * 1500 + data[1504:])
     assert Corpus.open(run).damaged() == [path.name]
     with pytest.raises(JournalError, match="must be readable"):
         list(Corpus.open(run).iterate())

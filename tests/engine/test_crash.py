@@ -104,14 +104,14 @@ async def test_ten_kills_in_one_run_lose_nothing_acknowledged(tmp_path: Path) ->
         with start(run, kill * 10**6) as driver:
             assert driver.stdout is not None
             assert driver.stdout.readline() == "open\n"
-            lines = [driver.stdout.readline() for _ in range(rng.randrange(1, 25))]
+            lines = [driver.stdout.readline() for _ in range(rng.randrange(1, 15))]
             driver.send_signal(signal.SIGKILL)
             lines += driver.stdout.readlines()
         entries += acknowledged(lines)
         journal = Journal.open(image(run, tmp_path / f"image{kill}"))
         check(journal, entries)
         await journal.close()
-    assert len(entries) > 300
+    assert len(entries) > 200
     before = Corpus.open(run)
     journal = Journal.open(run)
     check(journal, entries)
@@ -124,7 +124,7 @@ async def test_ten_kills_in_one_run_lose_nothing_acknowledged(tmp_path: Path) ->
 
 async def test_a_full_disk_is_told_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    with start(run, 0, limit=300_000) as driver:
+    with start(run, 0, limit=200_000) as driver:
         out, err = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert "JournalError the disk must take what is written" in err
@@ -159,7 +159,7 @@ def torn(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 
 @given(share=st.floats(0, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 async def test_a_torn_wal_loses_its_tail_only(torn: RunDirectory, share: float) -> None:
     copy = torn.path.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
