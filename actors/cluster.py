@@ -7,6 +7,8 @@ Ray processes that are ours go into the run's process table, because they outliv
 import asyncio
 import contextlib
 import os
+import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from actors.processes import ProcessRecord, ProcessTable, describe_tree
 from engine.errors import BackendDown
 
 RAY_RECORDS = "ray"
+_REACH_WITHIN_S = 10.0
 _OBJECT_STORE_BYTES = 200_000_000  # batches travel inline or are small: the default, a third of memory, is not needed
 
 
@@ -42,7 +45,9 @@ async def join_cluster(address: str | None, processes: ProcessTable, say: Callab
         say("starting Ray on loopback" if address is None else f"joining Ray at {address}")
     joining = asyncio.ensure_future(asyncio.to_thread(_join, address, processes))
     try:
-        return await asyncio.shield(joining)
+        ray = await asyncio.shield(joining)
+        _restore_terminate_handler()
+        return ray
     except asyncio.CancelledError:
         with contextlib.suppress(BackendDown):
             await joining
@@ -53,6 +58,16 @@ async def join_cluster(address: str | None, processes: ProcessTable, say: Callab
 async def leave_cluster(processes: ProcessTable) -> None:
     """Leave; the last one of ours shuts Ray down and ends what is left of it."""
     await asyncio.to_thread(_leave, processes)
+    _restore_terminate_handler()
+
+
+def _restore_terminate_handler() -> None:
+    # Starting and stopping Ray replaces the process's SIGTERM action below Python: install Python's own again.
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+            signal.siginterrupt(signal.SIGTERM, False)
 
 
 def _join(address: str | None, processes: ProcessTable) -> Any:
@@ -81,9 +96,25 @@ def _leave(processes: ProcessTable) -> None:
         processes.end(RAY_RECORDS)
 
 
+def _check_address(address: str) -> None:
+    # Ray keeps trying an address that nobody listens on for minutes, in a way that cannot be interrupted.
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=_REACH_WITHIN_S).close()
+    except OSError as error:
+        raise BackendDown(
+            f"Ray at {address} cannot be reached ({error}): start it, or set ray.address to yours"
+        ) from None
+
+
 def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15 any other process starves the engines
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no accelerator asked for: leave its variables
+    if address is not None:
+        _check_address(address)
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     try:
         if address is None:

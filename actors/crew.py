@@ -49,15 +49,17 @@ class LocalCrew:
             if isinstance(model, VllmConfig) and name in self._paths:
                 from actors.fleet import Fleet
 
-                self.pools[name] = Fleet(_spec(name, model, self._paths[name]), where, processes, say)
+                spec = _spec(name, model, self._paths[name])
+                self.pools[name] = Fleet(spec, where, processes, say)
         if self._needs_embedder and self._config.embedder.kind == "local":
             from actors.embedder import LocalEmbedder
 
-            self.embedder = LocalEmbedder(self._config.embedder.model, where, processes, say)
+            self.embedder = LocalEmbedder(self._config.embedder.model, RaySpec(address=ray.address), processes, say)
 
     async def start(self) -> None:
         """Bring up what is not up yet, side by side."""
-        everything = [*self.pools.values(), *([self.embedder] if self.embedder is not None else [])]
+        everything: list[Backend | Embedder] = [*self.pools.values()]
+        everything += [self.embedder] if self.embedder is not None else []
         waiting = [part for part in everything if id(part) not in self._started]
         self._started |= {id(part) for part in waiting}
         done = await asyncio.gather(*(part.start() for part in waiting), return_exceptions=True)

@@ -55,7 +55,7 @@ def engine_arguments(spec: ModelSpec, *, is_cpu: bool, seed: int) -> dict[str, A
     """Return the keyword arguments of vLLM's `AsyncEngineArgs`."""
     arguments: dict[str, Any] = {
         "model": spec.path,
-        "dtype": spec.dtype,
+        "dtype": cpu_dtype() if is_cpu and spec.dtype == "auto" else spec.dtype,
         "seed": seed,
         "load_format": "safetensors",
         "trust_remote_code": False,
@@ -79,6 +79,16 @@ def engine_arguments(spec: ModelSpec, *, is_cpu: bool, seed: int) -> dict[str, A
         arguments |= {"gpu_memory_utilization": spec.gpu_memory_utilization}
         arguments |= {"block_size": spec.block_size} if spec.block_size else {}
     return arguments
+
+
+def cpu_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the dtype that `auto` means on CPU: without bf16 instructions, bfloat16 products run about 9 times slower.
+
+    Measured on AVX2 (2 cores, 512 x 576 by 576 x 3072): 19 GFLOP/s in bfloat16, 159 in float32.
+    """
+    flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
+    has_bf16 = any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "auto" if has_bf16 else "float32"
 
 
 class Engine:

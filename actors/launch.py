@@ -29,6 +29,7 @@ _SAY_EVERY_S = 3.0
 _STOP_WITHIN_S = 15.0
 _PLACE_WITHIN_S = 60.0
 _POOLS_AT_ONCE = 4  # a CPU replica's default share leaves room for as many pools on one machine
+_LOG_TAIL_BYTES = 100_000
 _CAUSE = re.compile(r"\b([A-Z]\w*(?:Error|Exception)): (.+)")
 
 
@@ -87,6 +88,7 @@ async def launch_replica(
     share = resolve_share(spec, ray_spec, ray.cluster_resources())
     place = await _find_place(ray, spec, ray_spec.address, share, name, say)
     log = processes.path.parent / "logs" / f"{spec.name}-{index}.log"
+    log_start = log.stat().st_size if log.is_file() else 0  # what earlier replicas wrote is not this one's reason
     options = _actor_options(ray, spec, share, place)
     actor = ray.remote(Replica).options(**options).remote(spec, name, secrets.randbits(31), str(log.resolve()))
     launch = Launch(name, actor, place, processes)
@@ -99,7 +101,7 @@ async def launch_replica(
         raise StartFailed(f"{name} was not ready within {limit} s: see {log}") from None
     except Exception as error:
         await launch.kill()
-        raise StartFailed(f"{name} failed to start: {_root_cause(error, log)} (log: {log})") from error
+        raise StartFailed(f"{name} failed to start: {_root_cause(error, log, log_start)} (log: {log})") from error
     except asyncio.CancelledError:
         await launch.kill()
         raise
@@ -213,17 +215,19 @@ def _amounts(resources: dict[str, float]) -> str:
     return ", ".join(f"{kind} {resources.get(kind, 0):g}" for kind in ("CPU", "GPU") if kind in resources) or "nothing"
 
 
-def _root_cause(error: Exception, log: Path) -> str:
-    """Return the engine's own error from its log where there is one: what vLLM raises only points there."""
+def _root_cause(error: Exception, log: Path, start: int) -> str:
+    """Return the engine's own error: from what was raised, or from the log where that only points there."""
     text = str(error).strip() or type(error).__name__
-    causes = _CAUSE.findall(_tail(log)) or _CAUSE.findall(text)
-    specific = [f"{kind}: {message}" for kind, message in causes if "See root cause" not in message]
-    return specific[-1] if specific else text.splitlines()[-1]
+    for causes in (_CAUSE.findall(text), _CAUSE.findall(_read_from(log, start))):
+        specific = [f"{kind}: {message}" for kind, message in causes if "See root cause" not in message]
+        if specific:
+            return specific[-1].removeprefix("StartupError: ")
+    return text.splitlines()[-1]
 
 
-def _tail(log: Path, limit: int = 60_000) -> str:
+def _read_from(log: Path, start: int) -> str:
     if not log.is_file():
         return ""
     with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - limit))
+        stream.seek(max(start, log.stat().st_size - _LOG_TAIL_BYTES))
         return stream.read().decode(errors="replace")

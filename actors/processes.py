@@ -1,11 +1,12 @@
 """Which processes a run has started, kept in its directory so that none outlives it.
 
 A process is named by pid, start time and executable: a pid alone may belong to somebody else by now. Ending one ends
-its descendants too, with SIGKILL, which also works on a stopped process. Records of other hosts are kept but never
-acted upon here. The table knows nothing of Ray or vLLM.
+its descendants too, with SIGKILL, which also works on a stopped process, and removes the shared memory they held.
+Records of other hosts are kept but never acted upon here. The table knows nothing of Ray or vLLM.
 """
 
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -17,6 +18,7 @@ import psutil
 
 _SAME_START_S = 0.05  # psutil reads start times from clock ticks: equal ones may differ in the last digits
 _GONE_WITHIN_S = 10.0
+_SEGMENT = re.compile(r"(/dev/shm/(?:psm_|sem\.loky-)[\w-]+)$", re.MULTILINE)
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
@@ -109,13 +111,25 @@ def end_processes(records: Iterable[ProcessRecord]) -> int:
         if process is not None:
             doomed |= {member.pid: member for member in _family(process)}
     doomed.pop(os.getpid(), None)
+    segments = {segment for pid in doomed for segment in _shared_segments(pid)}
     for process in doomed.values():
         try:
             process.kill()
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(list(doomed.values()), timeout=_GONE_WITHIN_S)
+    for segment in segments:
+        segment.unlink(missing_ok=True)
     return len(doomed)
+
+
+def _shared_segments(pid: int) -> set[Path]:
+    # Python's shared memory is unlinked by its owner, which a killed one cannot: hundreds of megabytes each.
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    return {Path(name) for name in _SEGMENT.findall(maps)}
 
 
 def find_process(record: ProcessRecord) -> psutil.Process | None:

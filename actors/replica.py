@@ -26,6 +26,10 @@ HEARTBEAT_S = 1.0
 _CANARY_PRIORITY = -(1 << 30)
 
 
+class StartupError(Exception):
+    """The tokenizer or the engine did not start; the text says why, on one line."""
+
+
 class Ended(Exception):
     """A request that came to nothing inside this replica; carries the failure."""
 
@@ -59,12 +63,15 @@ class Replica:
     # ------------------------------------------------------------ life
 
     async def start(self) -> bytes:
-        """Load tokenizer and engine; return `ReplicaInfo`. Raises what vLLM or the tokenizer raise."""
-        self._engine = await asyncio.to_thread(self._open)
-        self._phase = "checking weights"
-        self._engine.weights = await self._engine.read_weights()
-        self._phase = "first token"
-        await self.canary()
+        """Load tokenizer and engine; return `ReplicaInfo`. Raises `StartupError`."""
+        try:
+            self._engine = await asyncio.to_thread(self._open)
+            self._phase = "checking weights"
+            self._engine.weights = await self._engine.read_weights()
+            self._phase = "first token"
+            await self.canary()
+        except Exception as error:  # noqa: BLE001  in words: not every exception of vLLM survives the way out
+            raise StartupError(f"{type(error).__name__}: {' '.join(str(error).split())[:800]}") from None
         self._phase = "ready"
         return await self.info()
 

@@ -64,12 +64,13 @@ def default_pools(table: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(plan: Plan) -> "Table":
-    """Settings beside the paper's, or beside the protocol's defaults when it names no paper."""
+    """Settings beside the paper's; those that differ from the defaults when the protocol names no paper."""
     paper = getattr(plan.spec, "paper", None)
     if paper:
         return settings_beside_paper(plan.rules, paper)
-    defaults = {name: value for name, value in msgspec.to_builtins(plan.spec.rules()).items() if name != "name"}
-    return settings_beside_paper(plan.rules, defaults, whose="default")
+    here, defaults = msgspec.to_builtins(plan.rules), msgspec.to_builtins(plan.spec.rules())
+    changed = {name: value for name, value in defaults.items() if name != "name" and here[name] != value}
+    return settings_beside_paper(plan.rules, changed, whose="protocol")
 
 
 def end_screen(

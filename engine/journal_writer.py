@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -261,7 +262,7 @@ def _resolve(futures: Sequence["asyncio.Future[None]"], failure: JournalError | 
     for future in futures:
         by_loop.setdefault(future.get_loop(), []).append(future)
     for loop, some in by_loop.items():
-        _on_loop(loop, lambda some=some: _set(some, failure))
+        _on_loop(loop, partial(_set, some, failure))
 
 
 def _set(futures: Sequence["asyncio.Future[None]"], failure: JournalError | None) -> None:

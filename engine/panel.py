@@ -21,6 +21,7 @@ MIN_REFRESH_S: Final = 0.25
 """Drawing takes a few milliseconds of the loop; more often than this nobody reads."""
 MAX_REPLICA_LINES: Final = 8
 """Above this, ready replicas are counted and only the others are named."""
+MAX_NEWS: Final = 500
 _DIGITS: Final = re.compile(r"[\d.,]+")
 
 
@@ -64,7 +65,7 @@ class PlainPanel:
         gist = _DIGITS.sub("#", text)
         if gist != self._news:
             self._news = gist
-            self._print(one_line(text, 200))
+            self._print(one_line(text, MAX_NEWS))
 
     def update(self, snapshot: Snapshot) -> None:
         """Print a line when the interval has passed."""
@@ -173,7 +174,7 @@ def panel_rows(snapshot: Snapshot, news: str = "") -> list[tuple[str, str]]:
         *(("replicas", line) for line in replica_lines(snapshot.replicas)),
         ("news", news),
     ]
-    return [(name, one_line(text, 200)) for name, text in rows if text]
+    return [(name, one_line(text, MAX_NEWS)) for name, text in rows if text]
 
 
 def plain_line(snapshot: Snapshot) -> str:

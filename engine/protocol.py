@@ -92,7 +92,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     show (one sentence each). `fit` returns what must be fitted to the run's embedder (a similarity cut; None when the
     rules give one), reading and writing a cache directory. `cautions` are sentences for before the run, given the
     embedder's identity. `needed_context` is the window in tokens that the rules are known to need. `texts` are
-    its prompt files, part of a run's identity.
+    its prompt files, part of a run's identity; `paper` holds the published value of each rule that has one.
     """
 
     name: str
@@ -112,6 +112,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     cautions: Callable[[Rules, str], list[str]] | None = None
     needed_context: Callable[[Rules], int] | None = None
     texts: Sequence[Path] = ()
+    paper: Mapping[str, Any] = {}
 
     def play(self, case: Any, rules: Rules, *, seed: int, setting: Setting) -> Play[Any]:
         """Return a fresh generator for one episode."""

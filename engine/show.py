@@ -76,7 +76,10 @@ def _show_run(directory: Path, episode: str | None, *, excerpt_turns: int, as_js
                 write(to_json(record))
         else:
             print_view(episodes_table(islice(corpus.iterate(), MAX_LISTED), spec))
-            write(f"At most {MAX_LISTED} are listed; --json gives all, an episode's name the whole of it.")
+            if len(corpus) > MAX_LISTED:
+                write(
+                    f"The first {MAX_LISTED} of {len(corpus):,}; --json gives all, an episode's name the whole of it."
+                )
         return
     record = find_episode(corpus, episode, directory)
     if as_json or excerpt_turns:

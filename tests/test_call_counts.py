@@ -43,6 +43,7 @@ def test_calls_per_episode(
     assert summary["completion_tokens"] > 0
 
 
+@pytest.mark.timeout(400)
 def test_a_thousand_episodes_live_at_once_end_once_each(tmp_path: Path) -> None:
     with stub_process(tmp_path) as stub:
         config = write_config(tmp_path, stub.url)

@@ -134,14 +134,18 @@ async def test_a_pool_without_restarts_is_down_with_its_last_replica(
     await fleet.close()
 
 
-async def test_a_damaged_checkpoint_is_refused_with_the_engines_reason(
-    pair: Fleet, model_path: Path, tmp_path: Path
+@pytest.mark.parametrize(("max_model_len", "reason"), [(2048, "[Ss]afetensor"), (9000, "max_model_len")])
+async def test_a_start_that_fails_says_the_engines_reason(
+    model_path: Path, tmp_path: Path, max_model_len: int, reason: str
 ) -> None:
     broken = Path(shutil.copytree(model_path, tmp_path / "broken"))
-    (broken / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{broken}")
+    if max_model_len == 2048:
+        content = (broken / "model.safetensors").read_bytes()
+        (broken / "model.safetensors").write_bytes(content[: len(content) // 2])
     processes = ProcessTable(tmp_path / "processes.json")
-    fleet = Fleet(make_spec(broken, "broken"), RaySpec(), processes, lambda _text: None)
-    with pytest.raises(BackendDown, match="Safetensor"):
+    spec = make_spec(broken, "broken", max_model_len=max_model_len)
+    fleet = Fleet(spec, RaySpec(), processes, lambda _text: None)
+    with pytest.raises(BackendDown, match=reason):
         await fleet.start()
     assert processes.records == ()
 

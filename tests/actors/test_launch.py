@@ -45,10 +45,13 @@ def test_the_reason_is_the_engines_own_and_not_the_pointer_to_it(tmp_path: Path)
         "INFO starting\nTraceback ...\nValueError: max_model_len 9000 is too long\n"
         "RuntimeError: Engine core initialization failed. See root cause above.\n"
     )
-    error = RuntimeError("Engine core initialization failed. See root cause above.")
-    assert launch._root_cause(error, log) == "ValueError: max_model_len 9000 is too long"
-    assert launch._root_cause(RuntimeError("just this"), tmp_path / "none.log") == "just this"
-    assert launch._root_cause(RuntimeError(), tmp_path / "none.log") == "RuntimeError"
+    pointer = RuntimeError("StartupError: RuntimeError: Engine core initialization failed. See root cause above.")
+    assert launch._root_cause(pointer, log, 0) == "ValueError: max_model_len 9000 is too long"
+    assert launch._root_cause(pointer, log, log.stat().st_size) == str(pointer)
+    own = RuntimeError("Traceback ...\nactors.replica.StartupError: ValidationError: no such dtype")
+    assert launch._root_cause(own, log, 0) == "ValidationError: no such dtype"
+    assert launch._root_cause(RuntimeError("just this"), tmp_path / "none.log", 0) == "just this"
+    assert launch._root_cause(RuntimeError(), tmp_path / "none.log", 0) == "RuntimeError"
 
 
 def test_actors_are_quiet_and_find_this_code(monkeypatch: pytest.MonkeyPatch) -> None:

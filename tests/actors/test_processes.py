@@ -70,6 +70,19 @@ def test_a_stopped_tree_is_ended_too(family: Family) -> None:
     assert family.is_gone
 
 
+def test_shared_memory_of_a_killed_process_is_removed() -> None:
+    code = (
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        "import time\nheld = SharedMemory(create=True, size=4096)\nprint(held.name, flush=True)\ntime.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        segment = Path("/dev/shm") / holder.stdout.readline().strip().lstrip("/")
+        assert segment.exists()
+        end_processes(describe_tree("r", holder.pid))
+    assert not segment.exists()
+
+
 def test_an_orphan_is_ended_by_its_own_record(family: Family, tmp_path: Path) -> None:
     table = ProcessTable(tmp_path / "processes.json")
     table.put("base/0", describe_tree("base/0", family.parent.pid))

@@ -273,7 +273,19 @@ async def test_the_command_lists_a_runs_episodes(tmp_path: Path, capsys: pytest.
     assert "example.0" in text
     assert "decoder rounds 2" in text
     assert "ada.1" in text
+    assert "The first" not in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+async def test_a_long_list_is_cut_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rundir = await make_run(tmp_path, make_talk(2), example_episode()[0])
+    monkeypatch.setattr("engine.show.MAX_LISTED", 1)
+    show_command(rundir.path, None)
+    text = capsys.readouterr().out
+    assert "The first 1 of 2; --json gives all" in text
+    assert "example.0" not in text
 
 
 async def test_the_command_shows_one_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,4 +58,14 @@ PROTOCOL: Final = ProtocolSpec(
     cautions=cautions,
     needed_context=needed_context,
     texts=CATALOG.paths,
+    paper={
+        "exchanges": 4,
+        "max_decoder_rounds": 5,
+        "similarity": 0.9,
+        "max_tries": 7,
+        "good_score": 9,
+        "max_tokens": 256,
+        "temperature": 0.8,
+        "reply_sentences": 5,
+    },
 )

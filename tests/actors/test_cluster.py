@@ -1,0 +1,41 @@
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from actors.cluster import RAY_RECORDS, join_cluster, leave_cluster
+from actors.processes import ProcessTable, find_process
+from engine.errors import BackendDown
+
+
+@pytest.mark.timeout(200)
+async def test_one_ray_for_all_on_loopback_that_leaves_the_drivers_signals_alone(tmp_path: Path) -> None:
+    table = ProcessTable(tmp_path / "processes.json")
+    lines: list[str] = []
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    ray, same = await asyncio.gather(join_cluster(None, table, lines.append), join_cluster(None, table, lines.append))
+    assert ray is same and ray.is_initialized()
+    assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+    names = {record.name for record in table.of(RAY_RECORDS)}
+    assert {"raylet", "gcs_server"} <= names
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(terminated.wait(), 10)
+    await leave_cluster(table)
+    assert ray.is_initialized()
+    started = table.records
+    await leave_cluster(table)
+    assert not ray.is_initialized()
+    assert table.records == () and [record for record in started if find_process(record)] == []
+    terminated.clear()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(terminated.wait(), 10)
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+@pytest.mark.timeout(200)
+async def test_a_cluster_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BackendDown, match="127.0.0.1:1 cannot be reached"):
+        await join_cluster("127.0.0.1:1", ProcessTable(tmp_path / "processes.json"), lambda _text: None)
