@@ -24,6 +24,7 @@ from actors.cluster import actor_environment
 from actors.processes import ProcessRecord, ProcessTable, end_processes
 from actors.replica import Replica
 from actors.spec import ModelSpec, RaySpec
+from actors.vllm_plugin import QUIET_WAIT
 
 _SAY_EVERY_S = 3.0
 _STOP_WITHIN_S = 15.0
@@ -168,7 +169,7 @@ def _actor_options(ray: Any, spec: ModelSpec, share: Share, place: Any) -> dict[
         "OMP_NUM_THREADS": str(threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several replicas and the driver share the cores: no pinning
         # Nothing is compiled in eager mode but one helper of the sampler, which costs the first request many seconds.
-        **({} if share.gpus else {"TORCHDYNAMO_DISABLE": "1"}),
+        **({} if share.gpus else {"TORCHDYNAMO_DISABLE": "1", QUIET_WAIT: "1"}),
         **spec.env,
     }
     return {

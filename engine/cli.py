@@ -190,6 +190,7 @@ def _prepare(plan: "Plan") -> dict[str, Path]:
         if isinstance(model, VllmConfig) and name in plan.config.roles.values():
             from actors.models import prepare_model
 
+            print(f"preparing models.{name}: {model.model}", file=sys.stderr)
             try:
                 paths[name] = prepare_model(model.model, model.max_model_len)
             except InputError as refused:

@@ -22,8 +22,8 @@ _COLUMNS: Final = {
 }
 
 _NOTICE: Final = """\
-> **Synthetic data for research.** Every patient, symptom, diagnosis and plan here was invented or written by a language
-> model. Nothing was reviewed by a clinician. It is no advice, no basis for diagnosis or treatment, and must not be used
+> **Synthetic data for research.** Every person here is invented, and every word was written by a language model or for
+> one. Nothing was reviewed by a clinician. It is no advice, no basis for any clinical decision, and must not be used
 > to care for people. If you or someone near you is in crisis, call your local emergency number or a crisis line:
 > nothing trained on this data can help."""
 

@@ -44,7 +44,7 @@ def summarize(result: Result, found: Findings, directory: str) -> dict[str, Any]
     return {
         "episodes": result.episodes,
         "calls": after.calls,
-        "turns": after.turns,
+        "replies": after.turns,
         "prompt_tokens": after.prompt_tokens,
         "completion_tokens": after.completion_tokens,
         "cached_tokens": after.cached_tokens,

@@ -130,7 +130,7 @@ async def test_gauges_say_what_the_engine_does(fleet: Fleet) -> None:
     (gauges,) = fleet.replicas()
     info = fleet.infos["base/0"]
     assert gauges.state == "ready" and gauges.slots == 16
-    assert gauges.kv_tokens == info.kv_tokens > 20_000
+    assert gauges.kv_tokens == info.kv_tokens > 10_000
     assert gauges.prefix_queries >= gauges.prefix_hits > 0
     assert gauges.prompt_tokens > 0 and gauges.completion_tokens > 0
     assert fleet.max_context == info.max_context == 2048

@@ -1,7 +1,6 @@
 """What breaks replicas, done to real ones: killed and stopped processes, bad checkpoints, a killed driver."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from actors.spec import RaySpec
 from engine.backend import ReplicaGauges
 from engine.errors import BackendDown
 from engine.views import View
+from tests.actors.checkpoints import perturb
 from tests.actors.conftest import make_request, make_spec, play
 
 pytestmark = [
@@ -180,17 +180,3 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def perturb(source: Path, target: Path) -> Path:
-    """Copy a checkpoint with one linear layer changed a little."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(source, target)
-    tensors = load_file(target / "model.safetensors")
-    name = next(name for name in tensors if name.endswith("down_proj.weight"))
-    tensors[name] = tensors[name] * 1.5
-    with contextlib.suppress(FileNotFoundError):
-        (target / "model.safetensors").unlink()
-    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-    return target

@@ -2,11 +2,11 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from actors.rendering import PromptRenderer, fingerprint_tokenizer
-from engine.views import Message, View
+from engine.views import Message, View, neutralize
 
 GEMMA = (
     "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -62,7 +62,9 @@ def test_a_prompt_and_its_sampled_ids_are_a_prefix_of_the_next_prompt(
         assert rendered.token_ids[: len(before)] == before
         assert rendered.num_rendered == 0
         end = renderer.end_of_turn_ids
-        view = view.say(renderer.decode(sampled), (*sampled, *end), renderer.fingerprint)
+        text = renderer.decode(sampled)
+        assume(neutralize(text) == text)  # a view drops the ids of text that it changes
+        view = view.say(text, (*sampled, *end), renderer.fingerprint)
         before = [*rendered.token_ids, *sampled, *end]
 
 
