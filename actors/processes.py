@@ -103,12 +103,13 @@ def describe_tree(replica: str, pid: int | None = None) -> list[ProcessRecord]:
 def end_processes(records: Iterable[ProcessRecord]) -> int:
     """SIGKILL the recorded processes that still run on this host, and their descendants; return their number.
 
-    Returns once they are gone, or after some seconds when the system keeps one. Never ends the calling process.
+    Returns once they are gone, or after some seconds when the system keeps one. A record of the
+    calling process is passed over, a descendant's is not.
     """
     doomed: dict[int, psutil.Process] = {}
     for record in records:
         process = find_process(record)
-        if process is not None:
+        if process is not None and process.pid != os.getpid():
             doomed |= {member.pid: member for member in _family(process)}
     doomed.pop(os.getpid(), None)
     segments = {segment for pid in doomed for segment in _shared_segments(pid)}

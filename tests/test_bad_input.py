@@ -102,16 +102,17 @@ def test_429_is_waited_for_and_5xx_is_tried_again(tmp_path: Path) -> None:
     with serve() as stub:
         stub.faults.extend([Fault(status=429, headers={"Retry-After": "1"}), Fault(status=503), Fault(status=500)])
         config = write_config(tmp_path, stub.base_url)
-        summary = run_json("generate", config, "cases.limit=1", "--out", tmp_path / "run")
+        overrides = ["cases.limit=1", "protocol.behaviour=false"]  # so that the first call is a chat
+        summary = run_json("generate", config, *overrides, "--out", tmp_path / "run")
     assert summary["episodes"]["completed"] == 1
-    assert summary["calls"] == 29
+    assert summary["calls"] == 24 + 3
 
 
 def test_5xx_beyond_the_budget_fails_the_episode_as_data(tmp_path: Path) -> None:
     with serve() as stub:
         stub.faults.extend([Fault(status=500)] * 2)
         config = write_config(tmp_path, stub.base_url)
-        overrides = ["cases.limit=1", "scheduler.max_attempts=2"]
+        overrides = ["cases.limit=1", "scheduler.max_attempts=2", "protocol.behaviour=false"]
         summary = run_json("generate", config, *overrides, "--out", tmp_path / "run")
         shown = json.loads(run("show", tmp_path / "run", "--json"))
     assert summary["episodes"] == {"completed": 0, "failed": 1, "cancelled": 0}
@@ -153,9 +154,8 @@ def test_a_context_overflow_fails_the_episode_with_its_kind(tmp_path: Path) -> N
     with serve() as stub:
         stub.faults.append(Fault(status=400, code="context_length_exceeded", message="maximum context length is 10"))
         config = write_config(tmp_path, stub.base_url)
-        summary = run_json(
-            "generate", config, "cases.limit=1", "models.base.structured=false", "--out", tmp_path / "run"
-        )
+        overrides = ["cases.limit=1", "models.base.structured=false", "protocol.behaviour=false"]
+        summary = run_json("generate", config, *overrides, "--out", tmp_path / "run")
         shown = run("show", tmp_path / "run", "--json")
     assert summary["episodes"]["failed"] == 1
     assert "context_overflow" in shown
