@@ -5,9 +5,11 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 from engine.corpus import Corpus
@@ -86,6 +88,42 @@ def answered_before(stub: StubProcess, seen: int, run_dir: Path, before: set[tup
     past = {tuple(step) for step in json.loads(path.read_text())} if path.exists() else set()
     path.write_text(json.dumps(sorted(before)))
     return past
+
+
+def kill_midway(stub: StubProcess, config: Path, run_dir: Path) -> None:
+    arguments = ['cases.source="sampled"', "cases.limit=20", "scheduler.max_live=8"]
+    process = start("generate", config, *arguments, "--out", run_dir)
+    wait_for_calls(stub, 150, process)
+    process.kill()
+    process.communicate()
+
+
+def test_a_torn_journal_loses_only_its_tail(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with stub_process(tmp_path) as stub:
+        kill_midway(stub, write_config(tmp_path, stub.url), run_dir)
+        wal = run_dir / "journals" / "000.db-wal"
+        size = wal.stat().st_size
+        assert size > 5000
+        os.truncate(wal, size - 3000)
+        summary = run_json("resume", run_dir)
+    assert summary["episodes"] == {"completed": 20, "failed": 0, "cancelled": 0}
+    records = list(Corpus.open(RunDirectory.open(run_dir)))
+    assert len({record.key for record in records}) == len(records) == 20
+
+
+def test_a_locked_journal_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with stub_process(tmp_path) as stub:
+        kill_midway(stub, write_config(tmp_path, stub.url), run_dir)
+        before, asked = journalled(run_dir), len(stub.calls())
+        with closing(sqlite3.connect(run_dir / "journals" / "000.db")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            said = run("resume", run_dir, expect=1)
+        assert "000.db" in said and "lock" in said
+        assert run_json("resume", run_dir)["episodes"]["completed"] == 20
+        again = {step_of(call) for call in stub.calls()[asked:]}
+    assert not again & before
 
 
 def test_resuming_a_finished_run_asks_nothing(tmp_path: Path) -> None:

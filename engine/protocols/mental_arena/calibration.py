@@ -192,12 +192,16 @@ def pairs_digest(pairs: Sequence[Pair]) -> str:
     return hashlib.sha256(msgspec.json.encode([VERSION, pairs])).hexdigest()
 
 
+SHIPPED: Final = Path(__file__).parent / "cuts"
+"""Calibrations that come with the package: that of the bundled embedder on the bundled texts."""
+
+
 async def load_or_fit(embedder: Embedder, cache_dir: Path) -> Calibration:
     """Return the calibration kept for this embedder and these texts, or fit and keep one. Raises EmbeddingFailed."""
     pairs = bundled_pairs()
     key = hashlib.sha256(f"{embedder.identity}\0{pairs_digest(pairs)}".encode()).hexdigest()[:24]
     path = cache_dir / f"cut-{key}.json"
-    kept = _read(path)
+    kept = _read(SHIPPED / path.name) or _read(path)
     if kept is None or kept.embedder != embedder.identity:
         kept = await calibrate(embedder, pairs)
         _write(path, kept)

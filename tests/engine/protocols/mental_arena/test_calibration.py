@@ -2,6 +2,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -171,3 +172,11 @@ async def test_a_cut_is_fitted_only_where_the_rules_leave_it_open(
 ) -> None:
     cut = await fit(rules, WordOverlap(), tmp_path)
     assert (cut is not None) == is_fitted
+
+
+async def test_the_shipped_cut_is_that_of_the_bundled_texts() -> None:
+    """A changed text must come with a new file: `sandplay calibrate` on an empty cache writes it."""
+    shipped = [
+        msgspec.json.decode(path.read_bytes(), type=calib.Calibration) for path in calib.SHIPPED.glob("cut-*.json")
+    ]
+    assert [calibration.texts for calibration in shipped] == [calib.pairs_digest(calib.bundled_pairs())]
