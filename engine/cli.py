@@ -250,7 +250,9 @@ async def _generate(plan: "Plan", paths: dict[str, Path], out: Path, as_json: bo
         try:
             result = await _play(plan, rundir, crew, list(plan.keys()))
         except BaseException:
-            if not _has_started(rundir):
+            if await _has_started(rundir):
+                _say_resume(rundir)
+            else:
                 shutil.rmtree(rundir.path, ignore_errors=True)
             raise
     _finish(plan, rundir, result, as_json)
@@ -283,11 +285,16 @@ async def _play(plan: "Plan", rundir: "RunDirectory", crew: Any, keys: list[Any]
     return await play(plan, rundir, crew, panel, keys)
 
 
-def _has_started(rundir: "RunDirectory") -> bool:
-    """Whether any episode was ever admitted."""
+async def _has_started(rundir: "RunDirectory") -> bool:
+    """Whether any episode was ever admitted; when that cannot be told, nothing is thrown away."""
+    from engine.errors import JournalError
     from engine.journal import Journal
 
-    journal = Journal.open(rundir)
+    try:
+        journal = Journal.open(rundir)
+        await journal.close()
+    except JournalError:
+        return True
     return bool(journal.live() or journal.ended())
 
 
@@ -306,8 +313,12 @@ def _finish(plan: "Plan", rundir: "RunDirectory", result: "Result", as_json: boo
     elif result.interrupted is None:
         print_endscreen(plan, rundir, summary)
     if result.interrupted is not None or result.num_unplayed:
-        print(f"interrupted; go on with: sandplay resume {rundir.path}", file=sys.stderr)
+        _say_resume(rundir)
     sys.exit(result.interrupted or (1 if result.num_unplayed else 0))
+
+
+def _say_resume(rundir: "RunDirectory") -> None:
+    print(f"interrupted; go on with: sandplay resume {rundir.path}", file=sys.stderr)
 
 
 def _crew(plan: "Plan", paths: dict[str, Path]) -> Any:
