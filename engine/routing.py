@@ -6,17 +6,27 @@ committed, ties rotating; a sick replica's episodes move at their next turn.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 from engine.backend import ReplicaGauges
 
+EXPECTED_TOKENS: Final = 1500
+"""Commitment of an episode before any has ended: at nothing, one wave of new episodes would all go to one replica."""
+MEMORY: Final = 0.9
+"""Weight that the average of past episodes keeps when another one ends."""
+
 
 class Router:
-    """One pool's assignments. Token counts are the router's own estimate of each replica's live contexts."""
+    """One pool's assignments. Token counts are the router's own estimate of each replica's live contexts.
+
+    An episode commits what past ones came to, or its own longest context once that is more.
+    """
 
     def __init__(self) -> None:
         self._home: dict[str, str] = {}
         self._tokens: dict[str, int] = {}
         self._committed: defaultdict[str, int] = defaultdict(int)
+        self._expected = EXPECTED_TOKENS
         self._turn = 0
         self.num_moves = 0
 
@@ -41,18 +51,20 @@ class Router:
     def observe(self, episode: str, tokens: int) -> None:
         """Note the episode's context length in tokens, from its last completion."""
         home = self._home.get(episode)
-        if home is not None:
-            self._committed[home] += tokens - self._tokens.get(episode, 0)
+        if home is not None and tokens > self._tokens[episode]:
+            self._committed[home] += tokens - self._tokens[episode]
             self._tokens[episode] = tokens
 
     def forget(self, episode: str) -> None:
         """Drop an ended episode."""
         home = self._home.pop(episode, None)
         if home is not None:
-            self._committed[home] -= self._tokens.pop(episode, 0)
+            tokens = self._tokens.pop(episode)
+            self._committed[home] -= tokens
+            self._expected = round(MEMORY * self._expected + (1 - MEMORY) * tokens)
 
     def _settle(self, episode: str, replica: str) -> None:
-        tokens = self._tokens.get(episode, 1)
+        tokens = self._tokens.get(episode, self._expected)
         home = self._home.get(episode)
         if home is not None:
             self._committed[home] -= tokens

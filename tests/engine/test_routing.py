@@ -29,7 +29,19 @@ def test_the_replica_with_fewer_tokens_gets_the_next_episode() -> None:
     router, replicas = Router(), make_replicas("ready", "ready")
     first = router.route("long", replicas)
     router.observe("long", 5000)
-    assert {router.route(f"e{number}", replicas) for number in range(5)} == {"base/0", "base/1"} - {first}
+    assert {router.route(f"e{number}", replicas) for number in range(3)} == {"base/0", "base/1"} - {first}
+
+
+def test_a_wave_of_new_episodes_is_spread_although_the_last_one_is_still_ending() -> None:
+    router, replicas = Router(), make_replicas("ready", "ready")
+    for number in range(8):
+        router.route(f"old{number}", make_replicas("ready", "lost"))
+        router.observe(f"old{number}", 2000)
+    homes = Counter()
+    for number in range(8):
+        router.forget(f"old{number}")
+        homes[router.route(f"new{number}", replicas)] += 1
+    assert min(homes.values()) >= 2
 
 
 def test_a_sick_replica_is_left_and_no_replica_means_none() -> None:
