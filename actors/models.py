@@ -8,13 +8,13 @@ directory that is renamed when complete, under a file lock, so a crash or a seco
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.caches import cache_directory
 from engine.errors import InputError
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -24,15 +24,6 @@ _KINDS = f"{DEFAULT_MODEL}, a directory or a Hugging Face id"
 _RECIPE = "bf16-1"  # part of the cache key: raise it when the conversion changes
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", "*.model"]
-
-
-def cache_directory() -> Path:
-    """Return the user's cache directory for converted models, created with mode 0700."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = base / "sandplay"
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.chmod(0o700)
-    return path
 
 
 def prepare_model(name_or_path: str, max_model_len: int | None = None, needs_template: bool = True) -> Path:
