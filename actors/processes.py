@@ -103,8 +103,8 @@ def describe_tree(replica: str, pid: int | None = None) -> list[ProcessRecord]:
 def end_processes(records: Iterable[ProcessRecord]) -> int:
     """SIGKILL the recorded processes that still run on this host, and their descendants; return their number.
 
-    Returns once they are gone, or after some seconds when the system keeps one. A record of the
-    calling process is passed over, a descendant's is not.
+    Returns once they are gone, or after some seconds when the system keeps one. A record of the calling process is
+    passed over, a descendant's is not.
     """
     doomed: dict[int, psutil.Process] = {}
     for record in records:

@@ -100,7 +100,6 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     rules: type[Rules] = Rules
     needs_embedder: bool = False
-    needs_principles: bool = False
     extremes: Sequence[Extreme] = ()
     turns: tuple[str, ...] = ()
     records: Callable[[EpisodeRecord], list[dict[str, str]]] | None = None

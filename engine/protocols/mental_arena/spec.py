@@ -42,7 +42,6 @@ PROTOCOL: Final = ProtocolSpec(
     roles=(PATIENT, THERAPIST, JUDGE),
     rules=ArenaRules,
     needs_embedder=True,
-    needs_principles=True,
     # Similarity -1 lies below every cut that the rules allow.
     extremes=(
         Extreme(name="shortest", similarity=1.0, answer=shortest),
