@@ -1,8 +1,10 @@
 """Admission policy: how many dialogues are live; pure.
 
-Live dialogues are bounded by a number or, with `auto`, by what the pools can hold: the expected KV tokens of all live
-dialogues stay under `HEADROOM` of the blocks the engines report; a pool without such a figure gives `LIVE_PER_SLOT`
-dialogues per slot. What a dialogue will need is learnt from those that ended.
+Live dialogues are bounded by a number or, with `auto`, by what the pools can hold: what live dialogues commit stays
+under `HEADROOM` of the KV tokens the engines report, times a trim that follows what they suffer; and never more than
+`LIVE_PER_SLOT` dialogues per slot, beyond which waiting only spreads the cache thinner. What a dialogue will need is
+learnt from those that ended. Until one has ended, each commits all it may come to need, because dialogues started
+together also grow together; from then on ages are mixed, and each commits the mean of what it holds and what it will.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,11 @@ PRIOR_TOKENS: Final = 1500
 """KV tokens per role expected of a dialogue before any has ended."""
 MEMORY: Final = 0.95
 """Weight that the average of past dialogues keeps when another one ends."""
+CUT: Final = 0.85
+"""Factor on the trim when the engines had to preempt."""
+GROWTH: Final = 1.05
+"""Factor on the trim after a quiet stretch with free slots."""
+TRIM_RANGE: Final = (0.25, 1.5)
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -27,43 +34,98 @@ class Pool(msgspec.Struct, frozen=True):
     num_roles: int
 
 
+class _Budget:
+    """What the live dialogues of one pool hold, and what is known of a dialogue's need. Tokens."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, dict[str, int]] = {}
+        self.held = 0
+        self.final: float | None = None
+        self.trim = 1.0
+        self.preemptions = 0
+        self.num_since_change = 0
+
+    def observe(self, episode: str, role: str, tokens: int) -> None:
+        views = self.contexts.setdefault(episode, {})
+        self.held += tokens - views.get(role, 0)
+        views[role] = tokens
+        self.num_since_change += 1
+
+    def forget(self, episode: str) -> None:
+        tokens = sum(self.contexts.pop(episode, {}).values())
+        if tokens:
+            self.held -= tokens
+            self.final = tokens if self.final is None else MEMORY * self.final + (1 - MEMORY) * tokens
+
+    def follow(self, replicas: Sequence[ReplicaGauges], num_live: int) -> None:
+        """Trim by what the engines suffer, once per turn of all live dialogues at most."""
+        preemptions = sum(replica.preemptions for replica in replicas)
+        is_settled = self.num_since_change >= max(num_live, 1)
+        if preemptions > self.preemptions and is_settled:
+            self._change(CUT)
+        elif is_settled and num_live and self._is_idle(replicas):
+            self._change(GROWTH)
+        self.preemptions = preemptions if is_settled else min(self.preemptions, preemptions)
+
+    def _is_idle(self, replicas: Sequence[ReplicaGauges]) -> bool:
+        """Whether slots stand free although nothing waits, and the caches have room."""
+        slots = sum(replica.slots for replica in replicas)
+        running = sum(replica.running for replica in replicas)
+        waiting = sum(replica.waiting for replica in replicas)
+        is_full = any(replica.kv_usage > HEADROOM for replica in replicas)
+        return running < slots and not waiting and not is_full
+
+    def _change(self, factor: float) -> None:
+        least, most = TRIM_RANGE
+        self.trim = min(max(self.trim * factor, least), most)
+        self.num_since_change = 0
+
+
 class Admission:
     """Counts what dialogues commit and says how many more may start."""
 
-    def __init__(self, max_live: int | None) -> None:
+    def __init__(self, max_live: int | None, *, prior_tokens: int = PRIOR_TOKENS) -> None:
         self.max_live = max_live
-        self._committed: dict[str, dict[tuple[str, str], int]] = {}
-        self._expected: dict[str, float] = {}
+        self._prior_tokens = prior_tokens
+        self._budgets: dict[str, _Budget] = {}
 
     def room(self, num_live: int, pools: Mapping[str, Pool]) -> int:
         """Return how many dialogues may start now. At least one may live whatever the figures say."""
-        limits = [self._pool_limit(name, pool) for name, pool in pools.items()]
-        limit = self.max_live if self.max_live is not None else min(limits, default=1)
-        return max(limit, 1) - num_live
+        if self.max_live is not None:
+            return max(self.max_live, 1) - num_live
+        rooms = [self._pool_room(name, pool, num_live) for name, pool in pools.items()]
+        return max(min(rooms, default=1), 1 - num_live)
 
     def observe(self, pool: str, episode: str, role: str, tokens: int) -> None:
         """Note the context length of one role's view, from its last completion's usage."""
-        self._committed.setdefault(pool, {})[episode, role] = tokens
+        self._budget(pool).observe(episode, role, tokens)
 
     def forget(self, episode: str, roles: Mapping[str, str]) -> None:
         """Learn from an ended episode and drop it. `roles` maps role to pool."""
-        totals: dict[str, int] = {}
-        for role, pool in roles.items():
-            totals[pool] = totals.get(pool, 0) + self._committed.get(pool, {}).pop((episode, role), 0)
-        for pool, tokens in totals.items():
-            if tokens:
-                past = self._expected.get(pool, float(tokens))
-                self._expected[pool] = MEMORY * past + (1 - MEMORY) * tokens
+        for pool in set(roles.values()):
+            self._budget(pool).forget(episode)
 
     def committed(self, pool: str) -> int:
         """Return the tokens of all live views in a pool."""
-        return sum(self._committed.get(pool, {}).values())
+        return self._budget(pool).held
 
-    def _pool_limit(self, name: str, pool: Pool) -> int:
+    def _budget(self, pool: str) -> _Budget:
+        budget = self._budgets.get(pool)
+        if budget is None:
+            budget = self._budgets[pool] = _Budget()
+        return budget
+
+    def _pool_room(self, name: str, pool: Pool, num_live: int) -> int:
         ready = [replica for replica in pool.replicas if replica.state == "ready"]
-        slots = sum(replica.slots for replica in ready)
+        room = LIVE_PER_SLOT * sum(replica.slots for replica in ready) - num_live
         kv_tokens = [replica.kv_tokens for replica in ready if replica.kv_tokens is not None]
         if not kv_tokens:
-            return LIVE_PER_SLOT * slots
-        expected = max(self._expected.get(name, PRIOR_TOKENS * pool.num_roles), 1.0)
-        return int(HEADROOM * sum(kv_tokens) / expected)
+            return room
+        budget = self._budget(name)
+        budget.follow(ready, num_live)
+        capacity = HEADROOM * budget.trim * sum(kv_tokens)
+        if budget.final is None:
+            each = max(self._prior_tokens * pool.num_roles, budget.held / max(num_live, 1), 1.0)
+            return min(room, int(capacity / each) - num_live)
+        each = max(budget.final, 1.0) / 2
+        return min(room, int((capacity - budget.held / 2 - num_live * each) / each))

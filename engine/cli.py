@@ -33,7 +33,9 @@ RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
 def main() -> None:
     """Run the command line; errors raised on purpose become one message and an exit code."""
     from engine.errors import InputError, SandplayError
+    from engine.interrupt import exit_on_signals
 
+    exit_on_signals()
     try:
         app()
     except InputError as refused:
@@ -272,7 +274,11 @@ async def _resume(plan: "Plan", rundir: "RunDirectory", as_json: bool, retry_fai
     crew = _crew(plan, {} if is_finished else _prepare(plan))
     if not is_finished:
         await crew.check()
-    result = await _play(plan, rundir, crew, keys)
+    try:
+        result = await _play(plan, rundir, crew, keys)
+    except BaseException:
+        _say_resume(rundir)
+        raise
     _finish(plan, rundir, result, as_json)
 
 

@@ -6,12 +6,15 @@ The mailroom knows attempts and replicas, nothing of dialogues. Completions are 
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from engine.backend import Backend, Completion, Failure, Request, RequestKey
 from engine.clock import Clock
 from engine.live import OpenStep
 from engine.routing import Router
+
+CHUNK: Final = 64
+"""Steps or completions handled between two passes of the loop: bounds how long a timer or a socket waits."""
 
 Take: TypeAlias = Callable[["Mailroom", list[Completion]], None]
 
@@ -65,13 +68,18 @@ class Mailroom:
             steps, self._outbox = self._outbox, []
             # Depth first: the dialogue that has come furthest goes first.
             steps.sort(key=lambda step: -step.live.num_turns)
-            batch = [request for request in map(self._address, steps) if request is not None]
-            if batch:
-                await self.backend.submit(batch)
+            for start in range(0, len(steps), CHUNK):
+                if start:
+                    await asyncio.sleep(0)
+                self.router.refresh(self.backend.replicas())
+                addressed = map(self._address, steps[start : start + CHUNK])
+                batch = [request for request in addressed if request is not None]
+                if batch:
+                    await self.backend.submit(batch)
 
     def _address(self, step: OpenStep) -> Request | None:
         """Return the step as a routed request; without a ready replica it stays in the outbox."""
-        replica = self.router.route(step.live.name, self.backend.replicas(), step.avoid)
+        replica = self.router.route(step.live.name, step.live.identity.key.case, step.avoid)
         if replica is None:
             self._outbox.append(step)
             return None
@@ -79,18 +87,29 @@ class Mailroom:
         if not self._in_flight:
             self._has_deadline.set()
         self._in_flight[step.key] = (step, replica)
+        self.router.sent(replica)
         return step.request(replica, self._timeout_s)
 
     async def receive(self, room: Callable[[], Awaitable[None]]) -> None:
         """Consumes: completions. Produces: calls of `take`. Waits for: the backend, the journal's room."""
         while True:
             batch = await self.backend.collect()
-            await room()
-            self._take(self, batch)
-            for completion in batch:
-                self._in_flight.pop(completion.key, None)
-            if self._outbox:
-                self._has_mail.set()
+            # An empty batch is handled too: it says that the replicas changed.
+            for start in range(0, max(len(batch), 1), CHUNK):
+                if start:
+                    await asyncio.sleep(0)
+                await room()
+                chunk = batch[start : start + CHUNK]
+                self._take(self, chunk)
+                for completion in chunk:
+                    self._put_away(completion.key)
+                if self._outbox:
+                    self._has_mail.set()
+
+    def _put_away(self, key: RequestKey) -> None:
+        entry = self._in_flight.pop(key, None)
+        if entry is not None:
+            self.router.returned(entry[1])
 
     async def watch(self) -> None:
         """Consumes: deadlines and due retries. Waits for: the next of them. Unblocked by: `_has_deadline`."""
@@ -135,5 +154,5 @@ class Mailroom:
         failure = Failure("timeout", f"no answer within {self._timeout_s:g} s: raise scheduler.request_timeout_s")
         self._take(self, [Completion(*key, failure=failure) for key in late])
         for key in late:
-            self._in_flight.pop(key, None)
+            self._put_away(key)
         await self.backend.cancel(late)

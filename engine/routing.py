@@ -1,10 +1,12 @@
 """Routing policy: which replica serves an episode's next turn; pure.
 
 An episode sticks to its replica for the prefix cache. First contact goes to the ready replica with the fewest KV tokens
-committed, ties rotating; a sick replica's episodes move at their next turn.
+committed, one that last served the same case preferred within a margin, ties rotating. An episode moves only at a turn
+boundary: when its replica is sick, or when it queues there while another replica has free slots and room in its KV
+cache for the whole context. Token counts are the router's own estimate; an episode commits what past ones came to, or
+its own longest context once that is more.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,61 +16,137 @@ EXPECTED_TOKENS: Final = 1500
 """Commitment of an episode before any has ended: at nothing, one wave of new episodes would all go to one replica."""
 MEMORY: Final = 0.9
 """Weight that the average of past episodes keeps when another one ends."""
+AFFINITY_EPISODES: Final = 1.0
+"""How many expected episodes more than the least committed replica may hold, to be chosen for a case it knows."""
+MOVE_SHARE: Final = 0.5
+"""Gap in open calls, per slot, from which on moving an episode is worth computing its context again."""
+MIN_MOVE_CALLS: Final = 2
+
+
+class _Load:
+    """One replica as the router sees it."""
+
+    __slots__ = ("num_open", "slots", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.num_open = 0
+        self.slots = 1
+
+
+class _Stay:
+    """Where an episode lives, and what it commits there."""
+
+    __slots__ = ("replica", "tokens")
+
+    def __init__(self, replica: str, tokens: int) -> None:
+        self.replica = replica
+        self.tokens = tokens
 
 
 class Router:
-    """One pool's assignments. Token counts are the router's own estimate of each replica's live contexts.
+    """One pool's assignments. Call `refresh` before a batch of `route` calls."""
 
-    An episode commits what past ones came to, or its own longest context once that is more.
-    """
-
-    def __init__(self) -> None:
-        self._home: dict[str, str] = {}
-        self._tokens: dict[str, int] = {}
-        self._committed: defaultdict[str, int] = defaultdict(int)
+    def __init__(self, *, affinity: float = AFFINITY_EPISODES, move_share: float = MOVE_SHARE) -> None:
+        self._affinity = affinity
+        self._move_share = move_share
+        self._stays: dict[str, _Stay] = {}
+        self._loads: dict[str, _Load] = {}
+        self._case_homes: dict[str, str] = {}
+        self._ready: list[str] = []
+        self._ready_set: frozenset[str] = frozenset()
+        self._idlest = ""
+        self._seen: Sequence[ReplicaGauges] = ()
         self._expected = EXPECTED_TOKENS
         self._turn = 0
         self.num_moves = 0
 
-    def route(self, episode: str, replicas: Sequence[ReplicaGauges], avoid: str = "") -> str | None:
+    def refresh(self, replicas: Sequence[ReplicaGauges]) -> None:
+        """Take note of which replicas are ready."""
+        if replicas is not self._seen:
+            self._seen = replicas
+            for gauges in replicas:
+                self._load(gauges.replica).slots = gauges.slots
+            self._ready = [gauges.replica for gauges in replicas if gauges.state == "ready"]
+            self._ready_set = frozenset(self._ready)
+        loads = self._loads
+        self._idlest = min(self._ready, key=lambda name: loads[name].num_open, default="")
+
+    def route(self, episode: str, case: str = "", avoid: str = "") -> str | None:
         """Return a ready replica for the episode's next request, or None when there is none.
 
         `avoid` names the replica on which the last attempt failed; it is used only if no other is ready.
         """
-        home = self._home.get(episode)
-        ready = [replica.replica for replica in replicas if replica.state == "ready"]
-        if home is not None and home in ready and home != avoid:
-            return home
-        choices = [name for name in ready if name != avoid] or ready
+        stay = self._stays.get(episode)
+        if stay is not None and stay.replica in self._ready_set and stay.replica != avoid:
+            if not self._is_worth_moving(stay):
+                return stay.replica
+            return self._settle(episode, self._idlest)
+        choices = [name for name in self._ready if name != avoid] or self._ready
         if not choices:
             return None
-        self._turn += 1
-        start = self._turn % len(choices)
-        chosen = min(choices[start:] + choices[:start], key=self._committed.__getitem__)
-        self._settle(episode, chosen)
-        return chosen
+        return self._settle(episode, self._choose(choices, case), case)
+
+    def sent(self, replica: str) -> None:
+        """A request went to a replica."""
+        self._load(replica).num_open += 1
+
+    def returned(self, replica: str) -> None:
+        """A request sent to a replica has ended, or is no longer waited for."""
+        self._load(replica).num_open -= 1
 
     def observe(self, episode: str, tokens: int) -> None:
         """Note the episode's context length in tokens, from its last completion."""
-        home = self._home.get(episode)
-        if home is not None and tokens > self._tokens[episode]:
-            self._committed[home] += tokens - self._tokens[episode]
-            self._tokens[episode] = tokens
+        stay = self._stays.get(episode)
+        if stay is not None and tokens > stay.tokens:
+            self._loads[stay.replica].tokens += tokens - stay.tokens
+            stay.tokens = tokens
 
     def forget(self, episode: str) -> None:
         """Drop an ended episode."""
-        home = self._home.pop(episode, None)
-        if home is not None:
-            tokens = self._tokens.pop(episode)
-            self._committed[home] -= tokens
-            self._expected = round(MEMORY * self._expected + (1 - MEMORY) * tokens)
+        stay = self._stays.pop(episode, None)
+        if stay is not None:
+            self._loads[stay.replica].tokens -= stay.tokens
+            self._expected = round(MEMORY * self._expected + (1 - MEMORY) * stay.tokens)
 
-    def _settle(self, episode: str, replica: str) -> None:
-        tokens = self._tokens.get(episode, self._expected)
-        home = self._home.get(episode)
-        if home is not None:
-            self._committed[home] -= tokens
+    def committed(self, replica: str) -> int:
+        """Return the tokens committed to a replica."""
+        return self._load(replica).tokens
+
+    def _load(self, replica: str) -> _Load:
+        load = self._loads.get(replica)
+        if load is None:
+            load = self._loads[replica] = _Load()
+        return load
+
+    def _choose(self, choices: Sequence[str], case: str) -> str:
+        """Return the least committed of the choices, or the one that knows the case when it is not much fuller."""
+        loads = self._loads
+        self._turn += 1
+        start = self._turn % len(choices)
+        least = min((*choices[start:], *choices[:start]), key=lambda name: loads[name].tokens)
+        known = self._case_homes.get(case) if case else None
+        if known is None or known not in choices:
+            return least
+        margin = self._affinity * self._expected
+        return known if margin and loads[known].tokens <= loads[least].tokens + margin else least
+
+    def _is_worth_moving(self, stay: _Stay) -> bool:
+        """Whether the episode queues at home while the idlest replica has free slots and room for its context."""
+        home, other = self._loads[stay.replica], self._loads.get(self._idlest)
+        if other is None or home.num_open < home.slots or other.num_open >= other.slots:
+            return False
+        gap = home.num_open - other.num_open
+        return gap >= max(MIN_MOVE_CALLS, self._move_share * home.slots) and home.tokens - other.tokens > stay.tokens
+
+    def _settle(self, episode: str, replica: str, case: str = "") -> str:
+        stay = self._stays.get(episode)
+        tokens = stay.tokens if stay is not None else self._expected
+        if stay is not None:
+            self._loads[stay.replica].tokens -= tokens
             self.num_moves += 1
-        self._home[episode] = replica
-        self._tokens[episode] = tokens
-        self._committed[replica] += tokens
+        self._stays[episode] = _Stay(replica, tokens)
+        self._loads[replica].tokens += tokens
+        if case:
+            self._case_homes[case] = replica
+        return replica

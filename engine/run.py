@@ -71,7 +71,11 @@ async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys:
 
     Raises RunError when the run cannot go on. An interrupt returns a result with its exit code instead.
     """
-    run = _Run(plan, rundir, crew, panel, list(keys))
+    try:
+        run = _Run(plan, rundir, crew, panel, list(keys))
+    except BaseException:
+        await crew.close()
+        raise
     task = asyncio.ensure_future(run.play())
     with Interrupt(lambda: run.stop(task), crew.abort) as interrupt:
         try:

@@ -82,6 +82,17 @@ def test_a_role_without_a_model(tmp_path: Path, stub: StubProcess) -> None:
     assert "'judge'" in said and "[roles]" in said
 
 
+def test_a_model_without_chat_template_names_the_instruct_one(tmp_path: Path, stub: StubProcess) -> None:
+    model = tmp_path / "Meta-Llama-3-8B"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"max_position_embeddings": 8192}))
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "tokenizer.json").write_text("{}")
+    table = f'models.base={{kind="vllm", model="{model}"}}'
+    assert "use Meta-Llama-3-8B-Instruct" in refuse(tmp_path, stub.url, table)
+    assert stub.num_lines == 0
+
+
 def test_an_unreachable_endpoint(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     assert url in refuse(tmp_path, url, code=1)

@@ -24,7 +24,7 @@ def test_without_kv_figures_slots_decide() -> None:
 
 
 def test_kv_tokens_bound_the_expected_contexts() -> None:
-    pools = make_pool(kv_tokens=100 * PRIOR_TOKENS)
+    pools = make_pool(kv_tokens=100 * PRIOR_TOKENS, slots=64)
     assert Admission(None).room(0, pools) == int(HEADROOM * 100 / 2)
 
 
@@ -35,14 +35,67 @@ def test_the_smallest_pool_decides_and_one_dialogue_may_always_live() -> None:
     assert Admission(None).room(0, pools) == 2 * LIVE_PER_SLOT
 
 
-def test_what_ended_dialogues_needed_is_learnt() -> None:
+def end_many(admission: Admission, number: int = 200) -> None:
+    for episode in range(number):
+        admission.observe("base", f"e{episode}", "patient", 300)
+        admission.observe("base", f"e{episode}", "therapist", 200)
+        admission.forget(f"e{episode}", ROLES)
+
+
+def test_what_ended_dialogues_needed_is_learnt_and_mixed_ages_share() -> None:
     admission = Admission(None)
-    for number in range(200):
-        admission.observe("base", f"e{number}", "patient", 300)
-        admission.observe("base", f"e{number}", "therapist", 200)
-        admission.forget(f"e{number}", ROLES)
-    assert admission.room(0, make_pool(kv_tokens=100_000)) == int(HEADROOM * 100_000 / 500)
+    end_many(admission)
     assert admission.committed("base") == 0
+    pools = make_busy_pool(0)
+    assert admission.room(0, pools) == int(HEADROOM * 10_000 / 250)
+    for episode in range(10):
+        admission.observe("base", f"live{episode}", "patient", 500)
+    assert admission.room(10, pools) == int((HEADROOM * 10_000 - 10 * 500) / 250)
+
+
+def test_dialogues_that_start_together_commit_all_they_may_need() -> None:
+    admission = Admission(None, prior_tokens=400)
+    assert admission.room(0, make_pool(kv_tokens=10_000, slots=64)) == int(HEADROOM * 10_000 / 800)
+    admission.observe("base", "e", "patient", 2000)
+    assert admission.room(1, make_pool(kv_tokens=10_000, slots=64)) == int(HEADROOM * 10_000 / 2000) - 1
+
+
+def test_ample_cache_is_bounded_by_slots() -> None:
+    admission = Admission(None)
+    end_many(admission)
+    assert admission.room(0, make_pool(kv_tokens=10**9, slots=8)) == 8 * LIVE_PER_SLOT
+
+
+def play_turns(admission: Admission, number: int, pools: dict[str, Pool]) -> int:
+    """Let one live dialogue answer that often; return the room beside it."""
+    for _ in range(number):
+        admission.observe("base", "live", "patient", 500)
+    return admission.room(1, pools)
+
+
+def make_busy_pool(preemptions: int, running: int = 64) -> dict[str, Pool]:
+    gauges = ReplicaGauges("base/0", slots=64, kv_tokens=10_000, preemptions=preemptions, running=running)
+    return {"base": Pool([gauges], 2)}
+
+
+def test_preemptions_cut_once_per_turn_of_all_and_quiet_free_slots_grow() -> None:
+    admission = Admission(None)
+    end_many(admission)
+    before = play_turns(admission, 1, make_busy_pool(0))
+    cut = play_turns(admission, 1, make_busy_pool(5))
+    assert cut < before
+    assert admission.room(1, make_busy_pool(9)) == cut
+    again = play_turns(admission, 1, make_busy_pool(9))
+    assert again < cut
+    grown = [play_turns(admission, 1, make_busy_pool(9, running=3)) for _ in range(40)]
+    assert grown == sorted(grown) and grown[-1] > before
+
+
+def test_a_full_queue_does_not_grow() -> None:
+    admission = Admission(None)
+    end_many(admission)
+    rooms = {play_turns(admission, 1, make_busy_pool(0)) for _ in range(20)}
+    assert len(rooms) == 1
 
 
 def test_commitments_follow_the_last_completion() -> None:

@@ -1,4 +1,4 @@
-"""Stickiness, balance, and moves away from sick replicas."""
+"""Stickiness, balance, affinity, and moves away from sick or crowded replicas."""
 
 from collections import Counter
 
@@ -9,67 +9,120 @@ from engine.backend import ReplicaGauges
 from engine.routing import Router
 
 
-def make_replicas(*states: str) -> list[ReplicaGauges]:
-    return [ReplicaGauges(f"base/{number}", state=state) for number, state in enumerate(states)]
+def make_replicas(*states: str, slots: int = 4) -> list[ReplicaGauges]:
+    return [ReplicaGauges(f"base/{number}", state=state, slots=slots) for number, state in enumerate(states)]
+
+
+def make_router(*states: str, slots: int = 4, move_share: float = 0.5) -> Router:
+    router = Router(move_share=move_share)
+    router.refresh(make_replicas(*states, slots=slots))
+    return router
 
 
 def test_an_episode_sticks_to_its_replica() -> None:
-    router, replicas = Router(), make_replicas("ready", "ready", "ready")
-    home = router.route("e", replicas)
-    assert {router.route("e", replicas) for _ in range(10)} == {home}
+    router = make_router("ready", "ready", "ready")
+    home = router.route("e")
+    assert {router.route("e") for _ in range(10)} == {home}
 
 
 def test_first_contacts_are_spread_evenly() -> None:
-    router, replicas = Router(), make_replicas("ready", "ready", "ready")
-    homes = Counter(router.route(f"e{number}", replicas) for number in range(30))
+    router = make_router("ready", "ready", "ready")
+    homes = Counter(router.route(f"e{number}") for number in range(30))
     assert set(homes.values()) == {10}
 
 
 def test_the_replica_with_fewer_tokens_gets_the_next_episode() -> None:
-    router, replicas = Router(), make_replicas("ready", "ready")
-    first = router.route("long", replicas)
+    router = make_router("ready", "ready")
+    first = router.route("long")
     router.observe("long", 5000)
-    assert {router.route(f"e{number}", replicas) for number in range(3)} == {"base/0", "base/1"} - {first}
+    assert {router.route(f"e{number}") for number in range(3)} == {"base/0", "base/1"} - {first}
 
 
 def test_a_wave_of_new_episodes_is_spread_although_the_last_one_is_still_ending() -> None:
-    router, replicas = Router(), make_replicas("ready", "ready")
+    router = make_router("ready", "lost")
     for number in range(8):
-        router.route(f"old{number}", make_replicas("ready", "lost"))
+        router.route(f"old{number}")
         router.observe(f"old{number}", 2000)
-    homes = Counter()
+    router.refresh(make_replicas("ready", "ready"))
+    homes: Counter[str | None] = Counter()
     for number in range(8):
         router.forget(f"old{number}")
-        homes[router.route(f"new{number}", replicas)] += 1
+        homes[router.route(f"new{number}")] += 1
     assert min(homes.values()) >= 2
 
 
 def test_a_sick_replica_is_left_and_no_replica_means_none() -> None:
-    router = Router()
-    home = router.route("e", make_replicas("ready", "lost"))
-    assert home == "base/0"
-    assert router.route("e", make_replicas("lost", "ready")) == "base/1"
+    router = make_router("ready", "lost")
+    assert router.route("e") == "base/0"
+    router.refresh(make_replicas("lost", "ready"))
+    assert router.route("e") == "base/1"
     assert router.num_moves == 1
-    assert router.route("e", make_replicas("lost", "starting")) is None
+    router.refresh(make_replicas("lost", "starting"))
+    assert router.route("e") is None
 
 
 def test_a_retry_avoids_the_replica_that_failed_if_another_is_ready() -> None:
-    router = Router()
-    assert router.route("e", make_replicas("ready", "lost")) == "base/0"
-    assert router.route("e", make_replicas("ready", "ready"), avoid="base/0") == "base/1"
-    assert router.route("f", make_replicas("ready", "lost"), avoid="base/0") == "base/0"
+    router = make_router("ready", "lost")
+    assert router.route("e") == "base/0"
+    router.refresh(make_replicas("ready", "ready"))
+    assert router.route("e", avoid="base/0") == "base/1"
+    router.refresh(make_replicas("ready", "lost"))
+    assert router.route("f", avoid="base/0") == "base/0"
+
+
+def test_a_case_goes_where_it_was_within_a_margin() -> None:
+    router = make_router("ready", "ready", "ready")
+    first = router.route("a#0", "a")
+    assert router.route("a#1", "a") == first
+    assert router.route("a#2", "a") != first
+
+
+def crowd(router: Router, num_calls: int, tokens: int = 3000) -> None:
+    """Give base/0 that many episodes with an open call each, and base/1 one idle episode."""
+    router.refresh(make_replicas("ready", "lost"))
+    for number in range(num_calls):
+        router.route(f"e{number}")
+        router.observe(f"e{number}", tokens)
+        router.sent("base/0")
+    router.refresh(make_replicas("ready", "ready"))
+
+
+def test_a_queueing_episode_moves_to_a_replica_with_free_slots_until_the_gap_is_closed() -> None:
+    router = make_router("ready", "ready")
+    crowd(router, 8)
+    moved = 0
+    for number in range(8):
+        router.returned("base/0")
+        chosen = router.route(f"e{number}")
+        assert chosen is not None
+        router.sent(chosen)
+        moved += chosen == "base/1"
+    assert moved == router.num_moves
+    assert 1 <= moved <= 4
+
+
+def test_nothing_moves_without_a_queue_or_without_room_for_its_context() -> None:
+    router = make_router("ready", "ready")
+    crowd(router, 3)
+    assert router.route("e0") == "base/0"
+    router = make_router("ready", "ready")
+    crowd(router, 8)
+    router.observe("e0", 10**6)
+    router.route("big")
+    router.observe("big", 3 * 10**6)
+    assert router.route("e0") == "base/0"
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=60))
 def test_tokens_are_given_back_in_full(events: list[tuple[int, int]]) -> None:
-    router, replicas = Router(), make_replicas("ready", "ready", "ready")
+    router = make_router("ready", "ready", "ready")
     for episode, action in events:
         name = f"e{episode}"
         if action == 0:
             router.forget(name)
         else:
-            router.route(name, replicas)
+            router.route(name, f"case{episode % 3}")
             router.observe(name, 100 * action)
     for episode in range(10):
         router.forget(f"e{episode}")
-    assert not any(router._committed.values())
+    assert not any(router.committed(f"base/{number}") for number in range(3))
