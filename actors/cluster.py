@@ -22,6 +22,7 @@ from engine.errors import BackendDown
 
 RAY_RECORDS = "ray"
 _REACH_WITHIN_S = 10.0
+_LOOPBACK = ("127.0.0.1:", "localhost:")
 _OBJECT_STORE_BYTES = 200_000_000  # batches travel inline or are small: the default, a third of memory, is not needed
 
 
@@ -71,8 +72,9 @@ def _restore_terminate_handler() -> None:
 
 
 def _join(address: str | None, processes: ProcessTable) -> Any:
-    if address is None:
-        # Read when ray is imported: without it every server of a local Ray listens on the machine's outer address.
+    if address is None or address.startswith(_LOOPBACK):
+        # Read when ray is imported: without it every server of a local Ray listens on the machine's outer address, and
+        # a loopback address is taken for it.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
@@ -119,6 +121,7 @@ def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:
     try:
         if address is None:
             ray.init(
+                address="local",  # without it Ray joins whatever cluster was last started on this machine
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level="ERROR",

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
+
 from actors.processes import ProcessTable
 from actors.spec import ModelSpec, RaySpec
 from engine.backend import Backend, Embedder
@@ -15,11 +17,27 @@ from engine.openai_embedder import OpenAIEmbedder
 from engine.rundir import RunDirectory
 
 
-class LocalCrew:
-    """Implements `engine.run.Crew`. `attach` must be called before `start`."""
+class Share(msgspec.Struct, frozen=True):
+    """The part of a run that one shard plays: shard `index` of `num_shards`, on the node with that id."""
 
-    def __init__(self, config: Config, paths: Mapping[str, Path], *, needs_embedder: bool) -> None:
+    index: int
+    num_shards: int
+    node: str
+
+    def replicas(self, total: int) -> tuple[int, int]:
+        """Return the number of the first replica and how many are the shard's, of `total`."""
+        first, end = (total * k // self.num_shards for k in (self.index, self.index + 1))
+        return first, end - first
+
+
+class LocalCrew:
+    """Implements `engine.run.Crew`. `attach` must be called before `start`. With a `share`, only that part comes up."""
+
+    def __init__(
+        self, config: Config, paths: Mapping[str, Path], *, needs_embedder: bool, share: Share | None = None
+    ) -> None:
         self._config = config
+        self._share = share
         self._paths = paths
         self._needs_embedder = needs_embedder
         self._processes: ProcessTable | None = None
@@ -40,21 +58,27 @@ class LocalCrew:
 
     def attach(self, rundir: RunDirectory, say: Callable[[str], None]) -> None:
         """Build what runs on this cluster; its processes are recorded in the run directory."""
-        self._processes = processes = ProcessTable(rundir.processes)
+        share = self._share
+        path = rundir.processes if share is None else rundir.processes_of(share.index)
+        self._processes = processes = ProcessTable(path)
         ray = self._config.ray
         where = RaySpec(
-            address=ray.address, cpus_per_replica=ray.cpus_per_replica, gpus_per_replica=ray.gpus_per_replica
+            address=ray.address,
+            node=share.node if share is not None else "",
+            cpus_per_replica=ray.cpus_per_replica,
+            gpus_per_replica=ray.gpus_per_replica,
         )
         for name, model in self._config.models.items():
             if isinstance(model, VllmConfig) and name in self._paths:
                 from actors.fleet import Fleet
 
-                spec = _spec(name, model, self._paths[name])
+                first, count = share.replicas(model.replicas) if share is not None else (0, model.replicas)
+                spec = _spec(name, model, self._paths[name], first, count)
                 self.pools[name] = Fleet(spec, where, processes, say)
         if self._needs_embedder and self._config.embedder.kind == "local":
             from actors.embedder import LocalEmbedder
 
-            self.embedder = LocalEmbedder(self._config.embedder.model, RaySpec(address=ray.address), processes, say)
+            self.embedder = LocalEmbedder(self._config.embedder.model, where, processes, say)
 
     async def start(self) -> None:
         """Bring up what is not up yet, side by side."""
@@ -104,11 +128,12 @@ def _remote_embedder(chosen: EmbedderConfig) -> OpenAIEmbedder:
     return OpenAIEmbedder(base_url=chosen.base_url, model=chosen.model, api_key_env=chosen.api_key_env)
 
 
-def _spec(name: str, model: VllmConfig, path: Path) -> ModelSpec:
+def _spec(name: str, model: VllmConfig, path: Path, first: int, count: int) -> ModelSpec:
     return ModelSpec(
         name=name,
         path=str(path),
-        replicas=model.replicas,
+        replicas=count,
+        first_replica=first,
         tensor_parallel=model.tensor_parallel,
         max_model_len=model.max_model_len,
         max_num_seqs=model.max_num_seqs,

@@ -72,6 +72,8 @@ def engine_arguments(spec: ModelSpec, *, is_cpu: bool, seed: int) -> dict[str, A
         "enable_log_requests": False,
         "disable_log_stats": True,  # the default loggers; ours switches the statistics on
     }
+    if spec.takes_forced_ids:
+        arguments["logits_processors"] = ["actors.forcing:ForcedTokens"]
     if is_cpu:
         arguments |= {"kv_cache_memory_bytes": int(spec.kv_cache_gib * _GIB)}
         arguments |= {"block_size": spec.block_size or _CPU_BLOCK_SIZE}
@@ -151,6 +153,10 @@ class Engine:
             raise EngineLost("the engine ended the request without an answer")
         return _generated(last)
 
+    async def forget_prefixes(self) -> bool:
+        """Empty the prefix cache; return whether it is empty (it is not while requests hold blocks)."""
+        return bool(await self._llm.reset_prefix_cache())
+
     async def read_weights(self) -> str:
         """Return the weight version: one checksum over all parameters as the workers hold them."""
         digests: dict[str, str] = {}
@@ -184,10 +190,12 @@ def sampling_parameters(
     value: ValueSchema | None,
     end_ids: Sequence[int],
     watched_ids: Sequence[int] = (),
+    forced_ids: Sequence[int] = (),
 ) -> Any:
     """Return vLLM's parameters for one request: final output only, no text, no seed (it kills the CPU engine).
 
-    `end_ids` end a turn. `watched_ids` are the tokens whose log probability is wanted at every position.
+    `end_ids` end a turn. `watched_ids` are the tokens whose log probability is wanted at every position. `forced_ids`
+    are made instead of sampled ones, by an engine that takes them.
     """
     from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, SamplingParams
 
@@ -198,6 +206,8 @@ def sampling_parameters(
         extra["logprobs"] = 20
     if value is not None:
         extra["structured_outputs"] = _structured(value)
+    if forced_ids:
+        extra["extra_args"] = {"forced_ids": list(forced_ids)}
     return SamplingParams(
         max_tokens=max_tokens_of(sampling, value),
         temperature=sampling.temperature,

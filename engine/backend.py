@@ -34,7 +34,10 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One attempt of one generation. `priority`: lower is served first. `replica` is the router's choice."""
+    """One attempt of one generation. `priority`: lower is served first. `replica` is the router's choice.
+
+    `forced_ids` are what the model is to say instead of sampling: a recorded run replayed, on pools that take them.
+    """
 
     episode: str
     path: str
@@ -46,7 +49,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     value: ValueSchema | None = None
     priority: int = 0
     replica: str = ""
-    timeout_s: float = 600.0
+    timeout_s: float = 1800.0
+    forced_ids: tuple[int, ...] = ()
 
     @property
     def key(self) -> RequestKey:
@@ -117,7 +121,7 @@ class Backend(Protocol):
         """An episode has ended: nothing of it will be asked again."""
 
     def replicas(self) -> Sequence[ReplicaGauges]:
-        """Return the latest gauges, one per replica, stable order."""
+        """Return the latest gauges, one per replica, stable order; another object whenever something changed."""
 
     async def close(self) -> None:
         """End everything this backend started. Safe to call twice."""

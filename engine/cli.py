@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from engine.simulation.command import simulate
+
 if TYPE_CHECKING:
     from engine.planning import Plan
     from engine.run import Result
@@ -28,6 +30,9 @@ app = typer.Typer(
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
+
+
+app.command()(simulate)
 
 
 def main() -> None:
@@ -173,6 +178,20 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(0 if all(finding.is_fine for finding in findings) else 1)
 
 
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME|all", help="What to measure.")],
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the record here as well.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Repeats (default: each row's own number).")] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Seconds instead of minutes; not for the table.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Begin a new record instead of going on with the last.")] = False,
+) -> None:
+    """Measure throughput row by row, and print figures against goals; goes on where it was stopped."""
+    from benchmarks.command import run_bench
+
+    raise typer.Exit(run_bench(name, json_path=json_path, repeats=repeats, is_brief=brief, is_new=new))
+
+
 def _default_directory(plan: "Plan") -> Path:
     import re
     import time
@@ -250,9 +269,9 @@ async def _generate(plan: "Plan", paths: dict[str, Path], out: Path, as_json: bo
     rundir = RunDirectory.create(out, freeze(plan))
     with rundir.lock():
         try:
-            result = await _play(plan, rundir, crew, list(plan.keys()))
+            result = await _play(plan, rundir, crew, paths, [])
         except BaseException:
-            if await _has_started(rundir):
+            if await _has_started(rundir, plan.config.shards):
                 _say_resume(rundir)
             else:
                 shutil.rmtree(rundir.path, ignore_errors=True)
@@ -265,43 +284,58 @@ async def _resume(plan: "Plan", rundir: "RunDirectory", as_json: bool, retry_fai
     from engine.journal import Journal
     from engine.run import retry_keys
 
-    ProcessTable(rundir.processes).end_left_overs()
-    journal = Journal.open(rundir)
-    ended, live = journal.ended(), [row.key for row in journal.live()]
-    await journal.close()
-    keys = list(plan.keys()) + (retry_keys(ended) if retry_failed else [])
-    is_finished = not live and all(key in ended for key in keys)
-    crew = _crew(plan, {} if is_finished else _prepare(plan))
+    for table in rundir.process_tables():
+        ProcessTable(table).end_left_overs()
+    ended: dict[Any, Any] = {}
+    num_live = 0
+    for index in range(plan.config.shards):
+        journal = Journal.open(rundir, index=index)
+        ended |= journal.ended()
+        num_live += len(journal.live())
+        await journal.close()
+    extra = retry_keys(ended) if retry_failed else []
+    is_finished = not num_live and not extra and all(key in ended for key in plan.keys())
+    paths = {} if is_finished else _prepare(plan)
+    crew = _crew(plan, paths)
     if not is_finished:
         await crew.check()
     try:
-        result = await _play(plan, rundir, crew, keys)
+        result = await _play(plan, rundir, crew, paths, extra)
     except BaseException:
         _say_resume(rundir)
         raise
     _finish(plan, rundir, result, as_json)
 
 
-async def _play(plan: "Plan", rundir: "RunDirectory", crew: Any, keys: list[Any]) -> "Result":
+async def _play(plan: "Plan", rundir: "RunDirectory", crew: Any, paths: dict[str, Path], extra: list[Any]) -> "Result":
+    """Play the plan's episodes and `extra` tries, here or on shards."""
     from engine.panel import make_panel
     from engine.run import play
 
     panel = make_panel(sys.stderr.isatty())
+    if plan.config.shards > 1:
+        from actors.shards import play_shards
+
+        await crew.close()
+        return await play_shards(plan, rundir, paths, panel, extra)
     crew.attach(rundir, panel.say)
-    return await play(plan, rundir, crew, panel, keys)
+    return await play(plan, rundir, crew, panel, [*plan.keys(), *extra])
 
 
-async def _has_started(rundir: "RunDirectory") -> bool:
+async def _has_started(rundir: "RunDirectory", num_journals: int) -> bool:
     """Whether any episode was ever admitted; when that cannot be told, nothing is thrown away."""
     from engine.errors import JournalError
     from engine.journal import Journal
 
-    try:
-        journal = Journal.open(rundir)
-        await journal.close()
-    except JournalError:
-        return True
-    return bool(journal.live() or journal.ended())
+    for index in range(num_journals):
+        try:
+            journal = Journal.open(rundir, index=index)
+            await journal.close()
+        except JournalError:
+            return True
+        if journal.live() or journal.ended():
+            return True
+    return False
 
 
 def _finish(plan: "Plan", rundir: "RunDirectory", result: "Result", as_json: bool) -> NoReturn:

@@ -94,7 +94,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """
 
     max_live: int | Literal["auto"] = "auto"
-    request_timeout_s: float = 600.0
+    request_timeout_s: float = 1800.0
     max_attempts: int = 4
     max_wait_s: float = 900.0
     metrics_interval_s: float = 5.0
@@ -124,11 +124,13 @@ ModelConfig: TypeAlias = VllmConfig | OpenAIConfig
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run. `protocol` stays a plain table until the protocol's own rules type decodes it.
 
-    `prompts` is a directory whose files replace the protocol's own texts ("" for none).
+    `prompts` is a directory whose files replace the protocol's own texts ("" for none). `shards` is the number of
+    schedulers, each with its own journal, slice of the cases and share of the replicas.
     """
 
     name: str = "run"
     seed: int = 0
+    shards: int = 1
     prompts: str = ""
     protocol: dict[str, Any] = {}
     cases: CasesConfig = CasesConfig()
@@ -245,6 +247,10 @@ def _problems(config: Config) -> list[str]:
         found += _minima(f"models.{name}", model, model.minima)
         if isinstance(model, VllmConfig) and not 0 < model.gpu_memory_utilization <= 1:
             found.append(f"models.{name}.gpu_memory_utilization must be in (0, 1], got {model.gpu_memory_utilization}")
+        if isinstance(model, VllmConfig) and 1 <= model.replicas < config.shards:
+            found.append(f"models.{name}.replicas must be >= shards={config.shards}, got {model.replicas}")
+    if config.shards < 1:
+        found.append(f"shards must be >= 1, got {config.shards}")
     if not config.models:
         found.append('no model is configured: add a table such as [models.base] with kind = "vllm"')
     for role, model_name in config.roles.items():

@@ -4,17 +4,22 @@ Invariant: record -> row -> record loses nothing, but for lone surrogates, which
 U+FFFD. Raise `VERSION` when a column changes its meaning. This module loads pyarrow: import it inside functions.
 """
 
+import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from engine.corpus_parts import Totals
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, StepRecord
 from engine.steps import Reply, Sampling, Usage
+from engine.token_ids import pack_ids, unpack_ids
 
 VERSION = 1
 # Rows converted in one uninterruptible call: what the scheduler's loop may have to wait for.
 CHUNK = 4
+SEALED_CHUNK = 128
 
 _ATTEMPT = pa.struct(
     [("attempt", pa.int32()), ("kind", pa.string()), ("message", pa.string()), ("replica", pa.string())]
@@ -115,52 +120,113 @@ def columns_of(fields: Iterable[str] | None) -> list[str]:
 def to_table(records: Sequence[EpisodeRecord]) -> Any:
     """Return records as a `pyarrow.Table` of `SCHEMA`.
 
+    Column by column: rows of nested dictionaries cost eight times as much, with the interpreter's lock held.
     Raises `pyarrow.ArrowInvalid` or OverflowError for a number its column cannot hold.
     """
-    batches = []
-    for start in range(0, len(records), CHUNK):
-        rows = [to_row(r) for r in records[start : start + CHUNK]]
-        try:
-            batches.append(pa.RecordBatch.from_pylist(rows, SCHEMA))
-        except UnicodeEncodeError:
-            batches.append(pa.RecordBatch.from_pylist([_scrubbed(row) for row in rows], SCHEMA))
+    chunks = [records[start : start + SEALED_CHUNK] for start in range(0, len(records), SEALED_CHUNK)]
+    batches = [pa.RecordBatch.from_arrays(_columns(chunk), schema=SCHEMA) for chunk in chunks]
     return pa.Table.from_batches(batches, SCHEMA).combine_chunks()
+
+
+def _columns(records: Sequence[EpisodeRecord]) -> list[Any]:
+    """Return one array per field of `SCHEMA`."""
+    errors = [record.error for record in records]
+    totals = [Totals.of(record) for record in records]
+    columns: dict[str, list[Any]] = {
+        "seq": [record.seq for record in records],
+        "episode": [record.episode for record in records],
+        "case_id": [record.key.case for record in records],
+        "repeat": [record.key.repeat for record in records],
+        "attempt": [record.key.attempt for record in records],
+        "error_kind": [None if error is None else error.kind for error in errors],
+        "error_message": [None if error is None else error.message for error in errors],
+        "error_path": [None if error is None else error.path for error in errors],
+        "num_calls": [total.calls for total in totals],
+        "prompt_tokens": [total.prompt_tokens for total in totals],
+        "completion_tokens": [total.completion_tokens for total in totals],
+        "cached_tokens": [total.cached_tokens for total in totals],
+    }
+    for name in ("seed", "protocol", "status", "outcome", "case", "started_at", "ended_at"):
+        columns[name] = _each(records, name)
+    arrays = {name: _array(values, SCHEMA.field(name).type) for name, values in columns.items()}
+    arrays["weights"] = _lists(SCHEMA.field("weights").type, [record.weights for record in records], _array)
+    pairs = [tuple(record.models.items()) for record in records]
+    arrays["models"] = _lists(SCHEMA.field("models").type, pairs, _pairs)
+    arrays["nodes"] = _lists(SCHEMA.field("nodes").type, [record.nodes for record in records], _structs)
+    arrays["steps"] = _lists(SCHEMA.field("steps").type, [record.steps for record in records], _steps)
+    return [arrays[name] for name in SCHEMA.names]
+
+
+def _each(items: Sequence[Any], name: str) -> list[Any]:
+    return list(map(operator.attrgetter(name), items))
+
+
+def _array(values: list[Any], form: Any) -> Any:
+    try:
+        return pa.array(values, form)
+    except UnicodeEncodeError:
+        return pa.array([_scrubbed(value) for value in values], form)
+
+
+def _lists(form: Any, lists: Sequence[Sequence[Any]], make: Callable[[list[Any], Any], Any]) -> Any:
+    """Return a list column; `make` builds the array of all its items from items and their type."""
+    offsets = pa.array(itertools.accumulate(map(len, lists), initial=0), pa.int32())
+    items = list(itertools.chain.from_iterable(lists))
+    return pa.ListArray.from_arrays(offsets, make(items, form.value_type), type=form)
+
+
+def _structs(items: list[Any], form: Any, **made: Any) -> Any:
+    """Return a struct column of objects with these attributes; None is null. `made` are columns built already."""
+    rest = [item for item in items if item is not None]
+    # Null structs borrow the fields of another item: no reader sees them. Without any, all fields are null.
+    filled = items if len(rest) == len(items) else [item if item is not None else (rest or [None])[0] for item in items]
+    arrays = [
+        made[field.name]
+        if field.name in made
+        else _array(_each(filled, field.name) if rest else [None] * len(items), field.type)
+        for field in form
+    ]
+    nulls = pa.array([item is None for item in items], pa.bool_())
+    return pa.StructArray.from_arrays(arrays, fields=list(form), mask=nulls)
+
+
+def _pairs(items: list[tuple[Any, Any]], form: Any) -> Any:
+    first, second = form
+    arrays = [_array([one for one, _ in items], first.type), _array([two for _, two in items], second.type)]
+    return pa.StructArray.from_arrays(arrays, fields=list(form))
+
+
+def _steps(steps: list[StepRecord], form: Any) -> Any:
+    return _structs(
+        steps,
+        form,
+        sampling=_structs(_each(steps, "sampling"), _SAMPLING),
+        reply=_replies(_each(steps, "reply")),
+        pairs=_lists(form.field("pairs").type, _each(steps, "pairs"), _pairs),
+        floats=_lists(form.field("floats").type, _each(steps, "floats"), _array),
+        attempts=_lists(form.field("attempts").type, _each(steps, "attempts"), _structs),
+    )
+
+
+def _replies(replies: list[Reply | None]) -> Any:
+    usages = [Usage() if reply is None else reply.usage for reply in replies]
+    alternatives = [() if r is None or r.probabilities is None else tuple(r.probabilities.items()) for r in replies]
+    form = _REPLY.field("probabilities").type
+    probabilities = _lists(form, alternatives, _pairs)
+    unknown = pa.array([r is None or r.probabilities is None for r in replies], pa.bool_())
+    made = {name: _array(_each(usages, name), pa.int64()) for name in Usage.__struct_fields__}
+    made["probabilities"] = pa.ListArray.from_arrays(
+        probabilities.offsets, probabilities.values, type=form, mask=unknown
+    )
+    ids = [() if reply is None else unpack_ids(reply.token_ids) for reply in replies]
+    made["token_ids"] = _lists(_REPLY.field("token_ids").type, ids, _array)
+    return _structs(replies, _REPLY, **made)
 
 
 def from_table(table: Any) -> Iterable[EpisodeRecord]:
     """Yield the records of a table; fields without a column keep their defaults."""
     for batch in table.to_batches(max_chunksize=CHUNK):
         yield from (from_row(row) for row in batch.to_pylist())
-
-
-def to_row(record: EpisodeRecord) -> dict[str, Any]:
-    """Return one record as the row of `SCHEMA`."""
-    error, replies = record.error, [s.reply for s in record.steps if s.reply is not None]
-    return {
-        "seq": record.seq,
-        "episode": record.episode,
-        "case_id": record.key.case,
-        "repeat": record.key.repeat,
-        "attempt": record.key.attempt,
-        "seed": record.seed,
-        "protocol": record.protocol,
-        "status": record.status,
-        "error_kind": None if error is None else error.kind,
-        "error_message": None if error is None else error.message,
-        "error_path": None if error is None else error.path,
-        "outcome": record.outcome,
-        "case": record.case,
-        "models": [{"role": role, "model": model} for role, model in record.models.items()],
-        "weights": record.weights,
-        "started_at": record.started_at,
-        "ended_at": record.ended_at,
-        "num_calls": record.num_calls,
-        "prompt_tokens": sum(r.usage.prompt_tokens for r in replies),
-        "completion_tokens": sum(r.usage.completion_tokens for r in replies),
-        "cached_tokens": sum(r.usage.cached_tokens for r in replies),
-        "nodes": [{"parent": n.parent, "role": n.role, "text": n.text} for n in record.nodes],
-        "steps": [_step_row(s) for s in record.steps],
-    }
 
 
 def from_row(row: dict[str, Any]) -> EpisodeRecord:
@@ -195,33 +261,6 @@ _FROM: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-def _step_row(step: StepRecord) -> dict[str, Any]:
-    sampling = step.sampling
-    return {
-        "path": step.path,
-        "kind": step.kind,
-        "hash": step.hash,
-        "role": step.role,
-        "purpose": step.purpose,
-        "view": step.view,
-        "sampling": None if sampling is None else {f: getattr(sampling, f) for f in Sampling.__struct_fields__},
-        "schema": step.schema,
-        "reply": None if step.reply is None else _reply_row(step.reply),
-        "pairs": [{"first": first, "second": second} for first, second in step.pairs],
-        "floats": step.floats,
-        "attempts": [{f: getattr(a, f) for f in AttemptRecord.__struct_fields__} for a in step.attempts],
-    }
-
-
-def _reply_row(reply: Reply) -> dict[str, Any]:
-    row = {f: getattr(reply, f) for f in Reply.__struct_fields__}
-    usage: Usage = row.pop("usage")
-    row |= {f: getattr(usage, f) for f in Usage.__struct_fields__}
-    if reply.probabilities is not None:
-        row["probabilities"] = [{"option": o, "probability": p} for o, p in reply.probabilities.items()]
-    return row
-
-
 def _step(row: dict[str, Any]) -> StepRecord:
     return StepRecord(
         **row
@@ -237,20 +276,12 @@ def _step(row: dict[str, Any]) -> StepRecord:
 
 def _reply(row: dict[str, Any]) -> Reply:
     usage = Usage(**{f: row.pop(f) for f in Usage.__struct_fields__})
-    row["token_ids"] = tuple(row["token_ids"])
+    row["token_ids"] = pack_ids(row["token_ids"])
     if row["probabilities"] is not None:
         row["probabilities"] = {p["option"]: p["probability"] for p in row["probabilities"]}
     return Reply(**row, usage=usage)
 
 
 def _scrubbed(value: Any) -> Any:
-    """The same rows with lone surrogates replaced."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {k: _scrubbed(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_scrubbed(v) for v in value]
-    if isinstance(value, tuple):
-        return tuple(_scrubbed(v) for v in value)
-    return value
+    """The same value with lone surrogates of a text replaced."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value

@@ -40,11 +40,13 @@ class _Live(msgspec.Struct):
 
     id: int
     episode: LiveEpisode
-    answered: set[str]
+    answered: dict[str, None]
 
 
 class Journal:
     """One journal of a run; `open` is the way to get one."""
+
+    is_kept = True
 
     def __init__(self, rundir: RunDirectory, store: Store, manifest: Manifest, seal_every: int) -> None:
         self.rundir = rundir
@@ -94,7 +96,7 @@ class Journal:
         id_ = self._next_id
         self._writer.put(Admit((id_, key.case, key.repeat, key.attempt, seed, started_at)), ROW_BYTES)
         self._next_id += 1
-        self._live[name] = _Live(id_, LiveEpisode(key, seed, started_at), set())
+        self._live[name] = _Live(id_, LiveEpisode(key, seed, started_at), {})
 
     def reply(self, episode: str, path: str, hash: bytes, answer: Reply | tuple[float, ...]) -> None:
         """Record a step's answer. Raises JournalError for an episode that is not live, or a second answer."""
@@ -104,7 +106,7 @@ class Journal:
         body = encode(answer)
         kind = REPLY if isinstance(answer, Reply) else FLOATS
         self._writer.put(Step((live.id, path, kind, hash, body)), len(body) + ROW_BYTES)
-        live.answered.add(path)
+        live.answered[path] = None
 
     def attempt(self, episode: str, path: str, attempt: AttemptRecord) -> None:
         """Record a failed attempt of a step. Raises JournalError for an episode that is not live."""
@@ -202,8 +204,8 @@ def _sealed_ids(store: Store, sealed: dict[EpisodeKey, Status]) -> list[int]:
 
 def _live_rows(store: Store) -> dict[str, _Live]:
     rows = store.live()
-    by_id = {id_: _Live(id_, episode, set()) for id_, episode in rows}
+    by_id = {id_: _Live(id_, episode, {}) for id_, episode in rows}
     for id_, path in store.answered():
         if id_ in by_id:
-            by_id[id_].answered.add(path)
+            by_id[id_].answered[path] = None
     return {str(live.episode.key): live for live in by_id.values()}

@@ -12,7 +12,12 @@ from engine.steps import Reply
 
 
 class JournalOff:
-    """Takes everything and remembers how each episode ended."""
+    """Takes everything and remembers how each episode ended.
+
+    With `is_kept` false it is given no hashes and only stubs of records; a subclass that reads records sets it.
+    """
+
+    is_kept = False
 
     def __init__(self) -> None:
         self._ended: dict[EpisodeKey, Status] = {}

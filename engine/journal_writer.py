@@ -190,6 +190,8 @@ class Writer:
         self._commit(batch)
         self._commit_s = time.monotonic() - self._last
         self._tell_done(batch)
+        # What is durable no longer counts: the loop goes on while parts are sealed.
+        self._tell_room(len(batch))
         barriers = [op for op in batch if isinstance(op, Barrier)]
         if any(b.seals for b in barriers) or self._is_due:
             self._seal()
@@ -198,7 +200,6 @@ class Writer:
             self._store.close()
             with self._changed:
                 self._is_closed = True
-        self._tell_room(len(batch))
         _resolve([b.future for b in barriers], None)
 
     def _commit(self, batch: Sequence[Op]) -> None:

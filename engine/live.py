@@ -1,6 +1,9 @@
 """A live episode as the scheduler holds it: the dialogue plus the attempts of its open steps; no awaiting, no clock."""
 
+from collections.abc import Sequence
 from typing import Any, Final
+
+import msgspec
 
 from engine.backend import Completion, Failure, Request
 from engine.dialogue import Dialogue
@@ -13,48 +16,45 @@ SPENT: Final = -1
 """Attempt number of the journal row that says a step's budget is spent."""
 
 
-class OpenStep:
+class OpenStep(msgspec.Struct, eq=False):
     """One open leaf and its attempts. Times are monotonic seconds."""
 
-    __slots__ = ("attempt", "avoid", "failures", "leaf", "live", "opened_at", "submitted_at", "waited_s")
-
-    def __init__(self, live: "LiveEpisode", leaf: Leaf, opened_at: float, failures: list[AttemptRecord]) -> None:
-        self.live = live
-        self.leaf = leaf
-        self.opened_at = opened_at
-        self.submitted_at = 0.0
-        self.failures = failures
-        self.attempt = len(failures)
-        self.avoid = ""
-        self.waited_s = 0.0
+    live: "LiveEpisode"
+    leaf: Leaf
+    opened_at: float
+    failures: Sequence[AttemptRecord] = ()
+    attempt: int = 0
+    avoid: str = ""
+    submitted_at: float = 0.0
+    waited_s: float = 0.0
 
     @property
     def key(self) -> tuple[str, str, int]:
         """The key of the current attempt: a completion under another key is late and dropped."""
         return (self.live.name, self.leaf.path, self.attempt)
 
-    def request(self, replica: str, timeout_s: float) -> Request:
+    def request(self, replica: str, priority: int, timeout_s: float) -> Request:
         """Return the current attempt as a request."""
         leaf = self.leaf
         assert isinstance(leaf, Generate)
         return Request(
-            episode=self.live.name,
-            path=leaf.path,
-            attempt=self.attempt,
-            role=leaf.role,
-            purpose=leaf.purpose,
-            messages=leaf.view.messages(),
-            sampling=leaf.sampling,
-            value=leaf.value,
-            priority=-self.live.num_turns,
-            replica=replica,
-            timeout_s=timeout_s,
+            self.live.name,
+            leaf.path,
+            self.attempt,
+            leaf.role,
+            leaf.purpose,
+            leaf.view.messages(),
+            leaf.sampling,
+            leaf.value,
+            priority,
+            replica,
+            timeout_s,
         )
 
     def note(self, failure: Failure, replica: str) -> AttemptRecord:
         """Record a failed attempt and move on to the next attempt number."""
         record = AttemptRecord(self.attempt, failure.kind, failure.message, replica)
-        self.failures.append(record)
+        self.failures = self.live.failed(self.leaf, record)
         self.attempt += 1
         self.avoid = replica
         return record
@@ -71,7 +71,10 @@ class LiveEpisode:
         self.identity = identity
         self.dialogue = dialogue
         self.name = str(identity.key)
-        self.attempts: dict[str, list[AttemptRecord]] = {path: list(past) for path, past in attempts.items()}
+        # Of steps that failed, which are few: only those have an entry, and most episodes no dictionary.
+        self.attempts: dict[str, list[AttemptRecord]] | None = None
+        if attempts:
+            self.attempts = {path: list(past) for path, past in attempts.items()}
         self.num_turns = 0
         self.open: dict[str, OpenStep] = {}
         self.phase = ""
@@ -83,17 +86,26 @@ class LiveEpisode:
 
     def opened(self, leaf: Leaf, now: float) -> OpenStep:
         """Track an open leaf."""
-        step = OpenStep(self, leaf, now, self.attempts.setdefault(leaf.path, []))
+        past = self.attempts.get(leaf.path, ()) if self.attempts else ()
+        step = OpenStep(self, leaf, now, past, len(past))
         self.open[leaf.path] = step
         return step
+
+    def failed(self, leaf: Leaf, record: AttemptRecord) -> list[AttemptRecord]:
+        """Keep a failed attempt of a step; return all of that step."""
+        if self.attempts is None:
+            self.attempts = {}
+        past = self.attempts.setdefault(leaf.path, [])
+        past.append(record)
+        return past
 
     def current(self, completion: Completion) -> OpenStep | None:
         """Return the open step this completion answers, or None when it is late."""
         step = self.open.get(completion.path)
         return step if step is not None and step.attempt == completion.attempt else None
 
-
-def spent(step: OpenStep) -> StepFailed | None:
-    """Return the failure with which this step ended before a restart, if it did."""
-    marker = next((past for past in step.failures if past.attempt == SPENT), None)
-    return None if marker is None else StepFailed(marker.kind, marker.message, step.leaf.path)
+    def spent(self, leaf: Leaf) -> StepFailed | None:
+        """Return the failure with which a step ended before a restart, if it did."""
+        past = self.attempts.get(leaf.path, ()) if self.attempts else ()
+        marker = next((attempt for attempt in past if attempt.attempt == SPENT), None)
+        return None if marker is None else StepFailed(marker.kind, marker.message, leaf.path)

@@ -11,10 +11,16 @@ from typing import Final, TypeAlias
 from engine.backend import Backend, Completion, Failure, Request, RequestKey
 from engine.clock import Clock
 from engine.live import OpenStep
+from engine.ordering import Order
 from engine.routing import Router
 
 CHUNK: Final = 64
-"""Steps or completions handled between two passes of the loop: bounds how long a timer or a socket waits."""
+"""Steps sent between two passes of the loop: bounds how long a timer or a socket waits."""
+
+NUM_TAKEN: Final = 8
+PASS_S: Final = 0.002
+"""Completions are taken so many at a time, with a pass of the loop after so long: the last of an episode can cost 100
+times as much as others."""
 
 Take: TypeAlias = Callable[["Mailroom", list[Completion]], None]
 
@@ -22,9 +28,10 @@ Take: TypeAlias = Callable[["Mailroom", list[Completion]], None]
 class Mailroom:
     """Outgoing and incoming mail of one backend."""
 
-    def __init__(self, backend: Backend, clock: Clock, timeout_s: float, take: Take) -> None:
+    def __init__(self, backend: Backend, clock: Clock, timeout_s: float, order: Order, take: Take) -> None:
         self.backend = backend
         self.router = Router()
+        self._order = order
         self._clock = clock
         self._timeout_s = timeout_s
         self._take = take
@@ -66,8 +73,7 @@ class Mailroom:
             for episode in ended:
                 await self.backend.forget(episode)
             steps, self._outbox = self._outbox, []
-            # Depth first: the dialogue that has come furthest goes first.
-            steps.sort(key=lambda step: -step.live.num_turns)
+            steps.sort(key=lambda step: self._order.priority(step.live.num_turns))
             for start in range(0, len(steps), CHUNK):
                 if start:
                     await asyncio.sleep(0)
@@ -88,18 +94,20 @@ class Mailroom:
             self._has_deadline.set()
         self._in_flight[step.key] = (step, replica)
         self.router.sent(replica)
-        return step.request(replica, self._timeout_s)
+        return step.request(replica, self._order.priority(step.live.num_turns), self._timeout_s)
 
     async def receive(self, room: Callable[[], Awaitable[None]]) -> None:
         """Consumes: completions. Produces: calls of `take`. Waits for: the backend, the journal's room."""
         while True:
             batch = await self.backend.collect()
+            since = self._clock.now()
             # An empty batch is handled too: it says that the replicas changed.
-            for start in range(0, max(len(batch), 1), CHUNK):
-                if start:
+            for start in range(0, max(len(batch), 1), NUM_TAKEN):
+                if start and self._clock.now() - since >= PASS_S:
                     await asyncio.sleep(0)
+                    since = self._clock.now()
                 await room()
-                chunk = batch[start : start + CHUNK]
+                chunk = batch[start : start + NUM_TAKEN]
                 self._take(self, chunk)
                 for completion in chunk:
                     self._put_away(completion.key)

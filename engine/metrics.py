@@ -155,9 +155,10 @@ class Metrics:
     def answered(self, reply: Reply, purpose: str, role: str) -> None:
         """Count a reply of a model."""
         usage = reply.usage
-        self._tokens[0] += usage.prompt_tokens
-        self._tokens[1] += usage.cached_tokens
-        self._tokens[2] += usage.completion_tokens
+        tokens = self._tokens
+        tokens[0] += usage.prompt_tokens
+        tokens[1] += usage.cached_tokens
+        tokens[2] += usage.completion_tokens
         self._num_turns += purpose in self._turn_purposes if self._turn_purposes else 1
         self._roles[role] += 1
         self._purposes[purpose] += 1

@@ -5,6 +5,7 @@ A plan is data; it starts nothing. Problems of the configuration, the cases and 
 """
 
 import difflib
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -80,7 +81,12 @@ class RunCast:
         self._plan = plan
         self._cases = {case.id: case for case in plan.cases}
         self._setting = plan.setting
+        # One text for all repeats of a case, however many of them are live.
+        self._case_json = functools.lru_cache(maxsize=4096)(self._encode_case)
         self._models = {role: plan.table["models"][name]["model"] for role, name in plan.config.roles.items()}
+
+    def _encode_case(self, case: str) -> str:
+        return msgspec.json.encode(self._cases[case]).decode()
 
     def identity(self, key: EpisodeKey, started_at: float) -> Identity:
         """Return what the record says of the episode."""
@@ -88,7 +94,7 @@ class RunCast:
             key=key,
             seed=seed_of(self._plan.config.seed, key),
             protocol=self._plan.spec.name,
-            case=msgspec.json.encode(self._cases[key.case]).decode(),
+            case=self._case_json(key.case),
             models=self._models,
             started_at=started_at,
         )
@@ -199,6 +205,15 @@ def thaw(rundir: RunDirectory, overrides: list[str]) -> Plan:
         kept = rundir.path / name
         if name != "config.toml" and kept.read_bytes() != data:
             raise ProtocolDrift(_diff(name, kept.read_bytes(), data))
+    return _with_fitted(plan, rundir)
+
+
+def thaw_table(rundir: RunDirectory, table: Mapping[str, Any]) -> Plan:
+    """Return the plan of an existing run from its resolved table, which was compared with the stored one elsewhere."""
+    return _with_fitted(make_plan(table, rundir.path, rundir.inputs), rundir)
+
+
+def _with_fitted(plan: Plan, rundir: RunDirectory) -> Plan:
     fitted = rundir.path / FITTED
     if fitted.exists():
         plan.fitted = msgspec.json.decode(fitted.read_bytes(), type=Fitted)

@@ -11,6 +11,7 @@ six-field export holds) hangs on the `ProtocolSpec`. A protocol of one's own is 
 named in the configuration as `name = "my.py:session"`.
 """
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -116,8 +117,13 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     def play(self, case: Any, rules: Rules, *, seed: int, setting: Setting) -> Play[Any]:
         """Return a fresh generator for one episode."""
         offered = {"seed": seed, "setting": setting}
-        wanted = inspect.signature(self.session).parameters
+        wanted = _keywords(self.session)
         return self.session(case, rules, **{k: v for k, v in offered.items() if k in wanted})
+
+
+@functools.lru_cache(maxsize=64)
+def _keywords(session: Session) -> frozenset[str]:
+    return frozenset(inspect.signature(session).parameters)
 
 
 def protocol(*, roles: tuple[str, ...], rules: type[Rules] = Rules) -> Callable[[Session], ProtocolSpec]:

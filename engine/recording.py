@@ -1,13 +1,14 @@
 """Builds the episode record from a finished dialogue; pure."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from engine.dialogue import Dialogue
+from engine.dialogue import Answer, Dialogue
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, Status, StepRecord
-from engine.steps import Generate, Leaf, Reply
+from engine.steps import Generate, Leaf, Reply, ValueSchema
 from engine.views import View
 
 
@@ -27,11 +28,19 @@ def build_record(
 ) -> EpisodeRecord:
     """Return the terminal record. Its times come from the replies, so that a replay gives the same bytes."""
     table = _NodeTable()
-    steps = tuple(
-        _step(leaf, dialogue.answers.get(leaf.path), tuple(attempts.get(leaf.path, ())), table)
-        for leaf in dialogue.in_order()
-    )
-    replies = [step.reply for step in steps if step.reply is not None]
+    hashes, answers = dialogue.hashes(), dialogue.answers
+    steps: list[StepRecord] = []
+    weights: set[str] = set()
+    ends: list[float] = []
+    for leaf in dialogue.in_order():
+        path = leaf.path
+        answer = answers.get(path)
+        digest = hashes.get(path) or leaf.hash
+        past = tuple(attempts[path]) if path in attempts else ()
+        steps.append(_step(leaf, answer, digest, past, table))
+        if isinstance(answer, Reply):
+            weights.add(answer.weights)
+            ends.append(answer.started_at + answer.latency_s)
     error = dialogue.error
     status: Status = "completed" if error is None else "failed"
     return EpisodeRecord(
@@ -43,11 +52,25 @@ def build_record(
         outcome="" if dialogue.outcome is None else msgspec.json.encode(dialogue.outcome).decode(),
         error=None if error is None else ErrorRecord(error.kind, error.message, error.path),
         models=identity.models,
-        weights=tuple(sorted({reply.weights for reply in replies if reply.weights})),
+        weights=tuple(sorted(weights - {""})),
         started_at=identity.started_at,
-        ended_at=max((reply.started_at + reply.latency_s for reply in replies), default=identity.started_at),
+        ended_at=max(ends, default=identity.started_at),
         nodes=tuple(table.nodes),
-        steps=steps,
+        steps=tuple(steps),
+    )
+
+
+def build_stub(
+    identity: Identity, dialogue: Dialogue[Any], attempts: Mapping[str, Sequence[AttemptRecord]]
+) -> EpisodeRecord:
+    """Return a terminal record of how the episode ended, without what was said: for a journal that keeps nothing."""
+    return EpisodeRecord(
+        key=identity.key,
+        seed=identity.seed,
+        protocol=identity.protocol,
+        status="completed" if dialogue.error is None else "failed",
+        started_at=identity.started_at,
+        ended_at=identity.started_at,
     )
 
 
@@ -59,37 +82,50 @@ class _NodeTable:
         self._index: dict[bytes, int] = {}
 
     def index(self, view: View) -> int:
+        """Return the view's index, after adding what of it is new."""
+        index, nodes = self._index, self.nodes
+        fresh: list[View] = []
         at = -1
-        for node in view:
-            known = self._index.get(node.digest)
-            if known is None:
-                known = len(self.nodes)
-                self._index[node.digest] = known
-                self.nodes.append(NodeRecord(at, node.message.role, node.message.text))
-            at = known
+        node: View | None = view
+        while node is not None:
+            known = index.get(node.digest)
+            if known is not None:
+                at = known
+                break
+            fresh.append(node)
+            node = node.parent
+        while fresh:
+            added = fresh.pop()
+            nodes.append(NodeRecord(at, added.message.role, added.message.text))
+            at = index[added.digest] = len(nodes) - 1
         return at
 
 
+@functools.lru_cache(maxsize=256)
+def _schema_json(schema: ValueSchema) -> str:
+    return msgspec.json.encode(schema).decode()
+
+
 def _step(
-    leaf: Leaf, answer: Reply | tuple[float, ...] | None, attempts: tuple[AttemptRecord, ...], table: _NodeTable
+    leaf: Leaf, answer: Answer | None, digest: bytes, attempts: tuple[AttemptRecord, ...], table: _NodeTable
 ) -> StepRecord:
     if isinstance(leaf, Generate):
         return StepRecord(
             path=leaf.path,
             kind="generate",
-            hash=leaf.hash.hex(),
+            hash=digest.hex(),
             role=leaf.role,
             purpose=leaf.purpose,
             view=table.index(leaf.view),
             sampling=leaf.sampling,
-            schema="" if leaf.value is None else msgspec.json.encode(leaf.value).decode(),
+            schema="" if leaf.value is None else _schema_json(leaf.value),
             reply=answer if isinstance(answer, Reply) else None,
             attempts=attempts,
         )
     return StepRecord(
         path=leaf.path,
         kind="similarity",
-        hash=leaf.hash.hex(),
+        hash=digest.hex(),
         pairs=leaf.pairs,
         floats=answer if isinstance(answer, tuple) else (),
         attempts=attempts,

@@ -55,7 +55,7 @@ class Router:
         self._case_homes: dict[str, str] = {}
         self._ready: list[str] = []
         self._ready_set: frozenset[str] = frozenset()
-        self._idlest = ""
+        self._idlest: str | None = None
         self._seen: Sequence[ReplicaGauges] = ()
         self._expected = EXPECTED_TOKENS
         self._turn = 0
@@ -63,14 +63,17 @@ class Router:
 
     def refresh(self, replicas: Sequence[ReplicaGauges]) -> None:
         """Take note of which replicas are ready."""
-        if replicas is not self._seen:
-            self._seen = replicas
+        self._idlest = None
+        if replicas is self._seen:
+            return
+        self._seen = replicas
+        # Gauges change with every batch, states hardly ever: a thousand replicas must not be looked up each time.
+        ready = [gauges.replica for gauges in replicas if gauges.state == "ready"]
+        if ready != self._ready:
             for gauges in replicas:
                 self._load(gauges.replica).slots = gauges.slots
-            self._ready = [gauges.replica for gauges in replicas if gauges.state == "ready"]
-            self._ready_set = frozenset(self._ready)
-        loads = self._loads
-        self._idlest = min(self._ready, key=lambda name: loads[name].num_open, default="")
+            self._ready = ready
+            self._ready_set = frozenset(ready)
 
     def route(self, episode: str, case: str = "", avoid: str = "") -> str | None:
         """Return a ready replica for the episode's next request, or None when there is none.
@@ -79,9 +82,8 @@ class Router:
         """
         stay = self._stays.get(episode)
         if stay is not None and stay.replica in self._ready_set and stay.replica != avoid:
-            if not self._is_worth_moving(stay):
-                return stay.replica
-            return self._settle(episode, self._idlest)
+            better = self._better_place(stay)
+            return stay.replica if better is None else self._settle(episode, better)
         choices = [name for name in self._ready if name != avoid] or self._ready
         if not choices:
             return None
@@ -131,13 +133,18 @@ class Router:
         margin = self._affinity * self._expected
         return known if margin and loads[known].tokens <= loads[least].tokens + margin else least
 
-    def _is_worth_moving(self, stay: _Stay) -> bool:
-        """Whether the episode queues at home while the idlest replica has free slots and room for its context."""
-        home, other = self._loads[stay.replica], self._loads.get(self._idlest)
-        if other is None or home.num_open < home.slots or other.num_open >= other.slots:
-            return False
+    def _better_place(self, stay: _Stay) -> str | None:
+        """Return the idlest replica if the episode queues at home while that one has free slots and room for it."""
+        home = self._loads[stay.replica]
+        if home.num_open < home.slots:
+            return None
+        if self._idlest is None:
+            self._idlest = min(self._ready, key=lambda name: self._loads[name].num_open)
+        other = self._loads[self._idlest]
         gap = home.num_open - other.num_open
-        return gap >= max(MIN_MOVE_CALLS, self._move_share * home.slots) and home.tokens - other.tokens > stay.tokens
+        is_worth_it = gap >= max(MIN_MOVE_CALLS, self._move_share * home.slots)
+        has_room = other.num_open < other.slots and home.tokens - other.tokens > stay.tokens
+        return self._idlest if is_worth_it and has_room else None
 
     def _settle(self, episode: str, replica: str, case: str = "") -> str:
         stay = self._stays.get(episode)

@@ -6,7 +6,7 @@ what is journalled stays.
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -72,7 +72,7 @@ async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys:
     Raises RunError when the run cannot go on. An interrupt returns a result with its exit code instead.
     """
     try:
-        run = _Run(plan, rundir, crew, panel, list(keys))
+        run = Run(plan, rundir, crew, panel, list(keys))
     except BaseException:
         await crew.close()
         raise
@@ -88,22 +88,27 @@ async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys:
         return run.result(interrupt.code)
 
 
-class _Run:
-    def __init__(self, plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys: list[EpisodeKey]) -> None:
+class Run:
+    """One scheduler with its journal and its crew; `journal` is the index of the journal that its episodes go to."""
+
+    def __init__(
+        self, plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys: list[EpisodeKey], journal: int = 0
+    ) -> None:
         self.plan = plan
         self.rundir = rundir
         self.crew = crew
         self.panel = panel
         self.keys = keys
         self.clock: Clock = SystemClock()
-        self.journal = Journal.open(rundir, seal_every=plan.config.scheduler.seal_every)
+        self.journal = Journal.open(rundir, index=journal, seal_every=plan.config.scheduler.seal_every)
+        self._metrics_path = rundir.metrics_of(journal)
         self.before = self.journal.totals()
         self.scheduler: Scheduler | None = None
         self.begun_at = self.clock.now()
         self.started_at: float | None = None
         self.ended_at: float | None = None
 
-    def stop(self, task: "asyncio.Future[None]") -> None:
+    def stop(self, task: "asyncio.Future[Any]") -> None:
         """Stop admitting; before the scheduler plays, give up starting."""
         self.panel.say("stopping: what is journalled stays")
         if self.scheduler is not None:
@@ -213,7 +218,7 @@ class _Run:
 
     async def _report(self, metrics: Metrics) -> None:
         """Feed the panel and `metrics.jsonl`; its own oversleeping is the loop's lag."""
-        log = MetricsLog(self.rundir.metrics, self.plan.config.scheduler.metrics_interval_s)
+        log = MetricsLog(self._metrics_path, self.plan.config.scheduler.metrics_interval_s)
         try:
             while True:
                 due = self.clock.now() + PANEL_INTERVAL_S

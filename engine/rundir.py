@@ -92,6 +92,18 @@ class RunDirectory:
         """Path of the manifest of that journal's sealed parts."""
         return self.episodes / f"{index:03d}.manifest.json"
 
+    def metrics_of(self, index: int) -> Path:
+        """Path of the metrics of the scheduler that writes that journal."""
+        return self.metrics if index == 0 else self.path / f"metrics-{index:03d}.jsonl"
+
+    def processes_of(self, index: int) -> Path:
+        """Path of the process table of the shard that writes that journal."""
+        return self.path / f"processes-{index:03d}.json"
+
+    def process_tables(self) -> list[Path]:
+        """Return every process table of the run."""
+        return sorted(self.path.glob("processes*.json"))
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the directory as its driver.

@@ -11,11 +11,14 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from engine.token_ids import TokenIds
 from engine.views import View
 
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
+
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -61,7 +64,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     text: str
     finish: str = "stop"
-    token_ids: tuple[int, ...] = ()
+    token_ids: TokenIds = b""
     tokenizer: str = ""
     probabilities: dict[str, float] | None = None
     usage: Usage = Usage()
@@ -93,7 +96,7 @@ class Generate(msgspec.Struct, frozen=True, gc=False):
     @property
     def hash(self) -> bytes:
         """Digest of all that determines the request; never of ids, model, endpoint, replica, attempt or weights."""
-        rest = msgspec.msgpack.encode((self.role, self.purpose, self.sampling, self.value))
+        rest = _ENCODER.encode((self.role, self.purpose, self.sampling, self.value))
         return hashlib.blake2b(self.view.digest + rest, digest_size=16).digest()
 
 
@@ -106,7 +109,7 @@ class Similarity(msgspec.Struct, frozen=True, gc=False):
     @property
     def hash(self) -> bytes:
         """Digest of the pairs."""
-        return hashlib.blake2b(msgspec.msgpack.encode(self.pairs), digest_size=16).digest()
+        return hashlib.blake2b(_ENCODER.encode(self.pairs), digest_size=16).digest()
 
 
 class Enter(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,7 @@ hostile text: parsing never raises on it, and every pattern runs in linear time.
 without guessing is missing (None), never a default; a cut-off reply is always missing.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ def json_schema(schema: ValueSchema, *, is_bounded: bool = True) -> dict[str, An
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
+@functools.lru_cache(maxsize=256)
 def describe(schema: ValueSchema) -> str:
     """Say in words what form the answer must have."""
     if isinstance(schema, Fields):

@@ -5,7 +5,7 @@ never read as a template. Knows nothing of what any text is for: a protocol decl
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,33 @@ if TYPE_CHECKING:
 SUFFIX = ".txt"
 
 
+MAX_SHARED = 1024
+"""Texts kept for `shared`; when there are more, all are rendered again."""
+
+
 class Texts:
     """The compiled texts of one protocol, by name (the file name without `.txt`)."""
 
     def __init__(self, templates: Mapping[str, "Template"]) -> None:
         self._templates = templates
+        self._shared: dict[tuple[Any, ...], str] = {}
 
     def render(self, text: str, /, **values: Any) -> str:
         """Fill in one text. Raises KeyError when no such text was declared."""
-        return self._templates[text].render(values).strip()
+        template = self._templates[text]
+        # `Template.render` copies jinja2's globals into every context. No text can name one: they are no placeholders.
+        context = template.environment.context_class(template.environment, values, template.name, template.blocks)
+        return "".join(template.root_render_func(context)).strip()
+
+    def shared(self, text: str, /, **values: Hashable) -> str:
+        """Fill in a text that many dialogues have in common: rendered once per distinct values, and one object."""
+        key = (text, *values.values())
+        known = self._shared.get(key)
+        if known is None:
+            if len(self._shared) >= MAX_SHARED:
+                self._shared.clear()
+            known = self._shared[key] = self.render(text, **values)
+        return known
 
 
 class Catalog:

@@ -17,7 +17,7 @@ from engine.backend import Completion, Request
 from engine.steps import Sampling, ValueSchema
 from engine.views import Message, View
 
-SMALL = {"max_model_len": 2048, "kv_cache_gib": 0.5, "max_num_seqs": 16}
+SMALL = {"max_model_len": 2048, "kv_cache_gib": 0.5, "max_num_seqs": 16, "takes_forced_ids": True}
 
 
 def make_spec(path: Path, name: str = "base", **changes: Any) -> ModelSpec:

@@ -9,6 +9,7 @@ from actors.rendering import PromptRenderer
 from engine.backend import Failure
 from engine.errors import BackendDown
 from engine.steps import Choice, Fields, Reply
+from engine.token_ids import unpack_ids
 from engine.views import Message, View
 from tests.actors.conftest import make_request, play
 
@@ -34,7 +35,7 @@ async def test_the_second_turn_extends_the_first_and_hits_the_cache(fleet: Fleet
     (first,) = await play(fleet, make_request(view, "turn/1"))
     reply = reply_of(first)
     assert reply.tokenizer == renderer.fingerprint
-    assert reply.text == renderer.decode(reply.token_ids)
+    assert reply.text == renderer.decode(unpack_ids(reply.token_ids))
     assert (reply.model, reply.replica, reply.num_rendered) == ("base", "base/0", 0)
     view = view.say(reply.text, reply.token_ids, reply.tokenizer).hear("And how do you sleep?")
     (second,) = await play(fleet, make_request(view, "turn/2"))

@@ -6,6 +6,7 @@ from engine.journal import Journal
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, NodeRecord, Status, StepRecord
 from engine.rundir import RunDirectory
 from engine.steps import Reply, Sampling, Usage
+from engine.token_ids import pack_ids
 
 HASH = b"0123456789abcdef"
 
@@ -15,7 +16,7 @@ def make_run(path: Path) -> RunDirectory:
 
 
 def make_reply(text: str = "I sleep badly.", num_tokens: int = 4) -> Reply:
-    return Reply(text, token_ids=tuple(range(num_tokens)), usage=Usage(10, num_tokens, 5), model="m", weights="w1")
+    return Reply(text, token_ids=pack_ids(range(num_tokens)), usage=Usage(10, num_tokens, 5), model="m", weights="w1")
 
 
 def make_record(

@@ -16,6 +16,7 @@ from engine.errors import JournalError
 from engine.journal import Journal
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, StepRecord
 from engine.steps import Reply, Sampling, Usage
+from engine.token_ids import pack_ids
 from tests.engine.kept import make_record, make_reply, make_run, play
 
 TEXT = st.text(max_size=8)
@@ -27,7 +28,7 @@ REPLIES = st.builds(
     Reply,
     text=TEXT,
     finish=TEXT,
-    token_ids=st.lists(SMALL, max_size=3).map(tuple),
+    token_ids=st.lists(st.integers(0, 2**31 - 1), max_size=3).map(pack_ids),
     tokenizer=TEXT,
     probabilities=st.none() | st.dictionaries(TEXT, FLOAT, max_size=2),
     usage=st.builds(Usage, COUNT, COUNT, COUNT),

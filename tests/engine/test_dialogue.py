@@ -161,3 +161,14 @@ def test_hash_covers_the_request_and_nothing_else() -> None:
     assert step.hash != Generate("a", "judge", step.view, step.sampling, step.purpose).hash
     assert step.hash != Generate("a", step.role, step.view, Sampling(9), step.purpose).hash
     assert Similarity("p", (("a", "b"),)).hash != Similarity("p", (("a", "c"),)).hash
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_hashes_are_those_of_the_steps_whether_handed_in_or_not(seed: int, is_handed_in: bool) -> None:
+    dialogue: Dialogue[list[str]] = Dialogue(nested())
+    rng = random.Random(seed)
+    waiting = dialogue.start()
+    while waiting:
+        leaf = waiting.pop(rng.randrange(len(waiting)))
+        waiting += dialogue.deliver(leaf.path, reply_to(leaf), leaf.hash if is_handed_in else b"")
+        assert dialogue.hashes() == {path: dialogue.steps[path].hash for path in dialogue.answers}

@@ -246,3 +246,17 @@ def test_the_journal_loads_neither_pyarrow_nor_a_model_library() -> None:
         "import sys, engine.journal, engine.corpus; print([m for m in ('pyarrow', 'torch', 'ray') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 20, 1024, 2200])
+async def test_any_number_of_rows_goes_into_one_commit(tmp_path: Path, num_steps: int) -> None:
+    journal = Journal.open(make_run(tmp_path))
+    key = EpisodeKey("case-1")
+    journal.admit(key, 1, 0.0)
+    for number in range(num_steps):
+        journal.reply(str(key), f"turn/{number}", HASH, make_reply(f"text {number}"))
+    await journal.flush()
+    stored = journal.stored(str(key))
+    assert list(stored) == [f"turn/{number}" for number in range(num_steps)]
+    assert all(stored[f"turn/{n}"].reply == make_reply(f"text {n}") for n in range(num_steps))
+    await journal.close()

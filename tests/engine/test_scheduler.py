@@ -13,6 +13,7 @@ from engine.backend import Embedder, Failure, Request
 from engine.clock import SystemClock
 from engine.errors import BackendDown, StepFailed
 from engine.journal import Journal
+from engine.mailroom import CHUNK
 from engine.metrics import Metrics
 from engine.record import EpisodeKey, EpisodeRecord
 from engine.recording import Identity
@@ -309,4 +310,17 @@ async def test_parallel_steps_are_sent_together(rundir: RunDirectory) -> None:
     assert len(backend.open_keys) == 2
     backend.release_all()
     await running
+    await journal.close()
+
+
+async def test_a_batch_larger_than_a_chunk_loses_nothing(rundir: RunDirectory) -> None:
+    backend = ScriptedBackend(echo, is_held=True)
+    journal = Journal.open(rundir)
+    num = 3 * CHUNK + 5
+    scheduler = make_scheduler(journal, backend, make_keys(num), max_live=num)
+    running = asyncio.ensure_future(scheduler.run())
+    await backend.arrived(num)
+    backend.release_all()
+    await running
+    assert len(journal.ended()) == num
     await journal.close()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.views import JOINT, View, neutralize
+from engine.views import _CONTROL, _UNPRINTABLE, JOINT, View, neutralize
 
 CONTROL = [
     "<|im_end|>",
@@ -61,3 +61,18 @@ def test_neutralize_is_idempotent_and_opens_no_token(text: str) -> None:
     assert neutralize(once) == once
     assert "<|" not in once
     assert "\x1b" not in once
+
+
+@given(st.text(st.sampled_from("a \n\t\r\x00\x1b\x7f\x80\x9f\xa0\xc2<>|[]/sINST｜“é\ud800"), max_size=40))
+def test_ordinary_text_is_told_apart_without_error(text: str) -> None:
+    assert neutralize(text) == _CONTROL.sub(lambda m: f"{m[0][0]} {m[0][1:]}", _UNPRINTABLE.sub("", text))
+
+
+def test_the_digest_of_a_node_does_not_depend_on_when_it_is_asked_for() -> None:
+    def make_view() -> View:
+        return View.of("be kind").hear("hello").say("hi").hear("how are you?")
+
+    late, early = make_view(), make_view()
+    for node in early:
+        assert len(node.digest) == 16
+    assert late.digest == early.digest != make_view().hear("!").digest

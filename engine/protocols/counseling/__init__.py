@@ -64,8 +64,8 @@ def counseling(case: Case, rules: CounselingRules, *, setting: Setting) -> Proto
     persona = texts.render(
         "patient", name=case.name, history=case.history, situation=case.situation, sentences=sentences
     )
-    expert = texts.render("therapist", marker=MARKER, sentences=sentences)
-    therapist = View.of(expert).hear(texts.render("opening"))
+    expert = texts.shared("therapist", marker=MARKER, sentences=sentences)
+    therapist = View.common(expert).hear(texts.shared("opening"))
     return _play(therapist, View.of(neutralize(persona)), rules)
 
 
@@ -75,8 +75,9 @@ def _play(therapist: View, patient: View, rules: CounselingRules) -> Protocol[Co
     yield from enter("session")
     for number in range(1, rules.max_turns + 1):
         turn = yield from ask_text(Generate(f"{number}/therapist", THERAPIST, therapist, sampling, "therapist_turn"))
-        words = _MARKER.sub("", turn.text).strip()
-        if not words or (number > 1 and _MARKER.search(turn.text)):
+        is_marked = "[" in turn.text and _MARKER.search(turn.text) is not None
+        words = _MARKER.sub("", turn.text).strip() if is_marked else turn.text.strip()
+        if not words or (number > 1 and is_marked):
             return CounselingOutcome(turns=number - 1, ended_by="therapist")
         patient = patient.hear(words)
         answer = yield from ask_text(Generate(f"{number}/patient", PATIENT, patient, sampling, "patient_turn"))

@@ -67,7 +67,7 @@ def decode(stage: Stage, persona: Persona, view: View, path: str) -> Protocol[tu
 def probe_step(stage: Stage, view: View, path: str, field: str) -> Generate:
     """Return the question for one field. Only the reaction probe is told anything: the situation."""
     known = {"situation": stage.case.situation} if field == "reaction" else {}
-    text = stage.texts.render(f"probe_{field}", **known)
+    text = stage.texts.shared(f"probe_{field}", **known)
     return stage.step(f"{path}/probe/{FIELDS.index(field) + 1}", THERAPIST, view.hear(text), "probe")
 
 
@@ -131,7 +131,7 @@ def safe_feedback(stage: Stage, step: Generate, target: Target, hidden: Sequence
     status = judge_feedback(reply.text, hidden)
     num_asks = 1
     while status != "delivered" and num_asks <= MAX_REASKS:
-        hint = EMPTY_HINT if status == "dropped:empty" else stage.texts.render("feedback_again")
+        hint = EMPTY_HINT if status == "dropped:empty" else stage.texts.shared("feedback_again")
         reply = yield from ask(again(step, num_asks, hint))
         status = judge_feedback(reply.text, hidden)
         num_asks += 1

@@ -54,7 +54,7 @@ def diagnose(stage: Stage, persona: Persona, talk: Talk) -> Protocol[Diagnosis]:
     asked = persona.view.hear(stage.texts.render("review", first=first, second=second))
     review = yield from ask_text(stage.step("diagnose/review", PATIENT, asked, "review"))
     answered = asked.say(review.text, review.token_ids, review.tokenizer)
-    question = stage.texts.render("verdict", review="", form=describe(VERDICTS))
+    question = stage.texts.shared("verdict", review="", form=describe(VERDICTS))
     step = stage.step("diagnose/verdict", PATIENT, answered.hear(question), "verdict", VERDICTS)
     value = yield from ask_value(step)
     preferred = int(value.choice) if value.choice is not None else None

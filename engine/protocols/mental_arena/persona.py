@@ -79,7 +79,7 @@ def draw_style(case: Case, rules: ArenaRules, seed: int) -> str:
 
 def draw_opening(texts: Texts, seed: int) -> str:
     """Return the cue of this episode, drawn by seed among the paragraphs of its text."""
-    cues = [cue.strip() for cue in texts.render("opening").split("\n\n") if cue.strip()]
+    cues = [cue.strip() for cue in texts.shared("opening").split("\n\n") if cue.strip()]
     return random.Random(f"opening:{seed}").choice(cues) if cues else "(You speak first.)"
 
 

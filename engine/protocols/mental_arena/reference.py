@@ -53,7 +53,7 @@ class History:
     def therapist(self, path: str, purpose: str, text: str, *, with_system: bool = True) -> Protocol[str]:
         """Append an instruction, ask the therapist, append what it says."""
         if with_system:
-            self.view = self.view.hear(self.stage.texts.render("therapist", sentences=self.stage.rules.reply_sentences))
+            self.view = self.view.hear(self.stage.texts.shared("therapist", sentences=self.stage.rules.reply_sentences))
         self.view = self.view.hear(text)
         reply = yield from ask(self.stage.step(path, THERAPIST, self.view, purpose))
         self.view = self.view.hear(f"Doctor: {reply.text}")
@@ -113,7 +113,7 @@ def first_number(text: str) -> int:
 
 
 def _exchange(history: History, path: str, persona: str) -> Protocol[None]:
-    text = history.stage.texts.render("therapist_turn")
+    text = history.stage.texts.shared("therapist_turn")
     yield from history.therapist(f"{path}/therapist", "therapist_turn", text)
     yield from history.patient(f"{path}/patient", "patient_turn", persona)
 
@@ -142,7 +142,7 @@ def _probe(history: History, path: str) -> Protocol[dict[str, str]]:
     predictions: dict[str, str] = {}
     for field in probed_fields(history.stage.rules):
         known = {"situation": history.stage.case.situation} if field == "reaction" else {}
-        text = history.stage.texts.render(f"probe_{field}", **known)
+        text = history.stage.texts.shared(f"probe_{field}", **known)
         where = f"{path}/probe/{FIELDS.index(field) + 1}"
         predictions[field] = yield from history.therapist(where, "probe", text, with_system=False)
     return predictions

@@ -46,11 +46,11 @@ class Stage:
 
     def therapist(self) -> View:
         """Start the therapist's view."""
-        return View.of(self.texts.render("therapist", sentences=self.rules.reply_sentences))
+        return View.common(self.texts.shared("therapist", sentences=self.rules.reply_sentences))
 
     def judge(self, text: str) -> View:
         """Return a fresh view of the judge on one piece of material."""
-        return View.of(self.texts.render("judge")).hear(text)
+        return View.common(self.texts.shared("judge")).hear(text)
 
     def step(self, path: str, role: str, view: View, purpose: str, value: ValueSchema | None = None) -> Generate:
         """Return the step that asks `role`."""

@@ -74,3 +74,11 @@ def test_templates_are_sandboxed(tmp_path: Path) -> None:
 
 def test_texts_are_compiled_once() -> None:
     assert CATALOG.load() is CATALOG.load()
+
+
+def test_a_shared_text_is_rendered_once_per_distinct_values(tmp_path: Path) -> None:
+    texts = make_catalog(tmp_path, greeting="Hello {{ name }}.").load()
+    first = texts.shared("greeting", name="Ann")
+    assert first == texts.render("greeting", name="Ann") == "Hello Ann."
+    assert texts.shared("greeting", name="Ann") is first
+    assert texts.shared("greeting", name="Ben") == "Hello Ben."

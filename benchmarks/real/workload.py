@@ -1,0 +1,72 @@
+"""What the real rows play: counseling sessions over sampled cases, sized for the machine at hand."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.planning import Plan, freeze, make_plan
+from engine.record import EpisodeKey
+
+POOL = "base"
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """`num_dialogues` sessions of `exchanges` exchanges (two calls each), `slots` requests decoded at once.
+
+    Each call may say between `tokens[0]` and `tokens[1]` tokens; how many is drawn per call, so that lengths differ as
+    they do in real dialogues. `kv_cache_gib` (CPU only) is the ample cache, the tight one holds a `tight_share` of the
+    working set. `num_sequential` is the least number of calls made one at a time. `seed` picks the cases.
+    """
+
+    model: str = "smollm2-135m"
+    num_dialogues: int = 64
+    exchanges: int = 2
+    tokens: tuple[int, int] = (24, 48)
+    slots: int = 16
+    max_model_len: int = 2048
+    kv_cache_gib: float = 1.5
+    block_size: int = 32
+    tight_share: float = 1 / 3
+    num_sequential: int = 64
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """A short name that changes with whatever changes the recorded calls, prompt texts and cases included."""
+        what = (self.num_dialogues, self.tokens, self.max_model_len, freeze(self.plan()))
+        return hashlib.blake2b(msgspec.msgpack.encode(what), digest_size=6).hexdigest()
+
+    def configuration(self) -> dict[str, Any]:
+        """Return what a figure says of its workload."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
+
+    def plan(self) -> Plan:
+        """Return the sessions as a plan."""
+        table = {
+            "seed": self.seed,
+            "protocol": {"name": "counseling", "max_turns": self.exchanges, "max_tokens": self.tokens[1]},
+            "cases": {"source": "sampled", "limit": min(self.num_dialogues, 500), "repeats": self._repeats},
+            "models": {POOL: {"kind": "openai", "model": self.model}},
+            "roles": {"patient": POOL, "therapist": POOL},
+        }
+        return make_plan(table, Path.cwd())
+
+    def keys(self, plan: Plan) -> list[EpisodeKey]:
+        """Return the episodes to play."""
+        return [key for key, _ in zip(plan.keys(), range(self.num_dialogues), strict=False)]
+
+    def length(self, episode: str, path: str) -> int:
+        """Return how many tokens a call may say: uniform over `tokens`, the same in every recording."""
+        low, high = self.tokens
+        drawn = hashlib.blake2b(f"{self.seed} {episode} {path}".encode(), digest_size=8).digest()
+        return low + int.from_bytes(drawn, "big") % (high - low + 1)
+
+    @property
+    def _repeats(self) -> int:
+        return -(-self.num_dialogues // 500)
+
+
+SMALL = Workload(num_dialogues=4, exchanges=1, tokens=(4, 8), slots=4, kv_cache_gib=0.5, num_sequential=4)
+"""Seconds instead of minutes: for tests."""

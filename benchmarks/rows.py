@@ -1,0 +1,55 @@
+"""The registry of rows: what can be measured, by name, in the order of the table. Importing it measures nothing.
+
+A row is a blocking function of the number of repeats. Rows with a brief variant take `brief=True` as well: the same
+figures from seconds of work, for tests and for a first look; never for the table.
+"""
+
+import importlib
+from collections.abc import Callable
+
+import msgspec
+
+from benchmarks.figures import Figure
+from benchmarks.real import ROWS as REAL
+
+Measure = Callable[[int, bool], list[Figure]]
+REPEATS = 5
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One row: how it is measured, whether briefly too, and how often by default."""
+
+    measure: Measure
+    has_brief: bool = False
+    repeats: int = REPEATS
+
+
+def _ours(place: str, *, repeats: int = REPEATS) -> Row:
+    def measure(count: int, is_brief: bool) -> list[Figure]:
+        module, _, name = place.partition(":")
+        found: list[Figure] = getattr(importlib.import_module(f"benchmarks.{module}"), name)(count, brief=is_brief)
+        return found
+
+    return Row(measure=measure, has_brief=True, repeats=repeats)
+
+
+def _real(row: Callable[[int], list[Figure]]) -> Row:
+    return Row(measure=lambda count, _: row(count))
+
+
+ROWS: dict[str, Row] = {
+    "episodes": _ours("simulated.episodes:measure"),
+    **{name: _real(row) for name, row in REAL.items()},
+    "efficiency_simulated": _ours("simulated.efficiency:measure"),
+    "lockstep_simulated": _ours("simulated.rivals:measure_lockstep"),
+    "gather_simulated": _ours("simulated.rivals:measure_gather"),
+    "replicas_simulated": _ours("simulated.episodes:measure_replicas", repeats=3),
+    "controller": _ours("simulated.controller:measure"),
+    "policies": _ours("simulated.policies:measure", repeats=3),
+    "simulation_speed": _ours("simulated.efficiency:measure_speed"),
+    "scheduler": _ours("scheduling:measure"),
+    "memory": _ours("scheduling:measure_memory", repeats=3),
+    "ray_wire": _ours("wire:measure"),
+    "resume": _ours("resume:measure", repeats=3),
+}
+"""Every row by name, in the table's order."""

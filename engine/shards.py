@@ -1,0 +1,89 @@
+"""A run on several schedulers: who plays which case, and the sum of what they report; pure.
+
+Invariant: every key belongs to exactly one shard, and all tries and repeats of a case to the same one, so that a case's
+prefix cache is shared and its journal is the one that admitted it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.corpus_parts import Totals
+from engine.metrics import Snapshot
+from engine.record import EpisodeKey
+from engine.run import Result
+
+
+def slice_keys(
+    keys: Iterable[EpisodeKey], places: Mapping[str, int], index: int, num_shards: int
+) -> Iterator[EpisodeKey]:
+    """Yield the keys of shard `index`, in order. `places` maps each case's id to its place among the cases."""
+    return (key for key in keys if places[key.case] % num_shards == index)
+
+
+def sum_snapshots(parts: Sequence[Snapshot]) -> Snapshot:
+    """Return what all shards show together: counts and rates add up, times and waits are the longest."""
+    ended: Counter[str] = Counter()
+    phases: Counter[str] = Counter()
+    for part in parts:
+        ended.update(part.ended)
+        phases.update(part.phases)
+    sums: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in _SUMMED}
+    worst: dict[str, Any] = {name: max((getattr(part, name) for part in parts), default=0.0) for name in _WORST}
+    prompt, cached = sums["prompt_tokens"], sums["cached_tokens"]
+    etas = [part.eta_s for part in parts if part.eta_s is not None]
+    return Snapshot(
+        ended=dict(ended),
+        phases=dict(phases),
+        cached_share=cached / prompt if prompt else 0.0,
+        eta_s=max(etas) if len(etas) == len(parts) else None,
+        replicas=tuple(replica for part in parts for replica in part.replicas),
+        **sums,
+        **worst,
+    )
+
+
+_SUMMED = (
+    *("total", "live", "calls", "turns", "retries", "prompt_tokens", "cached_tokens", "completion_tokens"),
+    *("episodes_per_s", "turns_per_s", "prompt_tokens_per_s", "completion_tokens_per_s"),
+)
+_WORST = ("elapsed_s", "latency_p50_s", "latency_p99_s", "lag_p99_s")
+
+
+def sum_results(parts: Sequence[Result], interrupted: int | None) -> Result:
+    """Return what all shards did together; they ran side by side, so times are the longest."""
+    episodes: Counter[str] = Counter()
+    for part in parts:
+        episodes.update(part.episodes)
+    return Result(
+        before=sum((part.before for part in parts), Totals()),
+        after=sum((part.after for part in parts), Totals()),
+        episodes=dict(episodes),
+        startup_s=max((part.startup_s for part in parts), default=0.0),
+        elapsed_s=max((part.elapsed_s for part in parts), default=0.0),
+        num_unplayed=sum(part.num_unplayed for part in parts),
+        interrupted=interrupted,
+    )
+
+
+class ShardState(msgspec.Struct, frozen=True):
+    """What a shard reports when asked: its latest snapshot, and the news since it was asked last."""
+
+    snapshot: Snapshot
+    news: tuple[str, ...]
+
+
+class ShardTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a shard is to play: the run's directory and resolved configuration, and which part of it.
+
+    `paths` maps model name to local directory; `extra` are new tries of failed episodes, beside the first tries.
+    """
+
+    directory: str
+    table: bytes
+    paths: dict[str, str]
+    index: int
+    num_shards: int
+    extra: tuple[EpisodeKey, ...] = ()

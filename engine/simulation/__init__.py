@@ -1,0 +1,1 @@
+"""The simulated fleet: the unmodified scheduler in virtual time against replicas that model continuous batching."""

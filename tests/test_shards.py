@@ -1,0 +1,125 @@
+"""Several schedulers on real Ray nodes: every case once, a killed shard goes on from its journal, and so does a run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from actors.processes import ProcessRecord, ProcessTable
+from engine.corpus import Corpus
+from engine.rundir import RunDirectory
+from tests.running import StubProcess, free_port, run, run_json, start, stub_process, write_config
+
+pytestmark = pytest.mark.timeout(300)
+
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+head = {"num_cpus": 1, "include_dashboard": False, "gcs_server_port": int(sys.argv[1])}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """Address of a cluster of two nodes, in a process of its own."""
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", NODES, str(free_port())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.stdin.close()
+        process.wait(60)
+        process.stdout.close()
+        for left in psutil.wait_procs(family, timeout=10)[1]:
+            left.kill()
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Iterator[StubProcess]:
+    with stub_process(tmp_path) as running:
+        yield running
+
+
+def overrides(address: str, repeats: int) -> list[str]:
+    return ["shards=2", f'ray.address="{address}"', f"cases.repeats={repeats}", "cases.limit=20"]
+
+
+def keys_of(run_dir: Path) -> list[tuple[str, int]]:
+    return [(record.key.case, record.key.repeat) for record in Corpus.open(RunDirectory.open(run_dir))]
+
+
+def shard_records(run_dir: Path) -> list[ProcessRecord]:
+    path = run_dir / "processes.json"
+    records = ProcessTable(path).records if path.exists() else ()
+    return [record for record in records if record.replica.startswith("shard/")]
+
+
+def test_two_shards_play_every_case_once(tmp_path: Path, stub: StubProcess, ray_address: str) -> None:
+    run_dir = tmp_path / "run"
+    summary = run_json("generate", write_config(tmp_path, stub.url), *overrides(ray_address, 2), "--out", run_dir)
+    assert summary["episodes"] == {"completed": 40, "failed": 0, "cancelled": 0}
+    assert summary["calls"] == 40 * 26 == len(stub.calls())
+    assert len(set(keys_of(run_dir))) == 40
+    assert {path.name for path in (run_dir / "journals").glob("*.db")} == {"000.db", "001.db"}
+    homes = {
+        name: {record.key.case for record in Corpus.open(RunDirectory.open(run_dir)).iterate(journal=name)}
+        for name in (0, 1)
+    }
+    assert len(homes[0]) == len(homes[1]) == 10 and not homes[0] & homes[1]
+    again = run_json("resume", run_dir)
+    assert again["episodes"] == summary["episodes"] and len(stub.calls()) == summary["calls"]
+    assert shard_records(run_dir) == []
+
+
+def test_a_killed_shard_and_then_a_killed_driver_lose_nothing(
+    tmp_path: Path, stub: StubProcess, ray_address: str
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start("generate", write_config(tmp_path, stub.url), *overrides(ray_address, 15), "--out", run_dir)
+    wait_for_calls(stub, 300, process)
+    victim = shard_records(run_dir)[0]
+    os.kill(victim.pid, signal.SIGKILL)
+    wait_for_calls(stub, len(stub.calls()) + 1500, process)
+    assert victim not in shard_records(run_dir) and len(shard_records(run_dir)) == 2
+    process.kill()
+    process.communicate()
+    summary = run_json("resume", run_dir)
+    assert summary["episodes"] == {"completed": 300, "failed": 0, "cancelled": 0}
+    assert len(set(keys_of(run_dir))) == len(keys_of(run_dir)) == 300
+    asked = Counter((call["episode"], call["step"]) for call in stub.calls())
+    assert len(asked) == 300 * 26
+    assert sum(asked.values()) - len(asked) <= 3 * 256
+
+
+def wait_for_calls(stub: StubProcess, number: int, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while stub.num_lines < number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_more_shards_than_replicas_are_refused(tmp_path: Path) -> None:
+    table = 'models.base={kind="vllm", model="smollm2-135m", replicas=2}'
+    said = run("generate", write_config(tmp_path, "http://127.0.0.1:9/v1"), table, "shards=3", "--dry-run", expect=2)
+    assert "models.base.replicas must be >= shards=3, got 2" in said
