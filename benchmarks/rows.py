@@ -38,12 +38,13 @@ def _real(row: Callable[[int], list[Figure]]) -> Row:
 
 
 ROWS: dict[str, Row] = {
-    "episodes": _ours("simulated.episodes:measure"),
+    "episodes": _ours("simulated.episodes:measure", repeats=3),
     **{name: _real(row) for name, row in REAL.items()},
     "efficiency_simulated": _ours("simulated.efficiency:measure"),
     "lockstep_simulated": _ours("simulated.rivals:measure_lockstep"),
     "gather_simulated": _ours("simulated.rivals:measure_gather"),
     "replicas_simulated": _ours("simulated.episodes:measure_replicas", repeats=3),
+    "shards": _ours("simulated.sharded:measure", repeats=3),
     "controller": _ours("simulated.controller:measure"),
     "policies": _ours("simulated.policies:measure", repeats=3),
     "simulation_speed": _ours("simulated.efficiency:measure_speed"),

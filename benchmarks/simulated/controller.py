@@ -1,7 +1,8 @@
 """Row: how fast admission recovers from a wrong start: pipeline turnovers until throughput is within 5 % of the best.
 
 A turnover is the time in which as many episodes end as are live when all goes well. The wrong starts: a prior eight
-times too large starts an eighth of the dialogues, one four times too small starts four times as many.
+times too large starts an eighth of the dialogues, one four times too small starts four times as many. The best is that
+of the best fixed number of live dialogues.
 """
 
 import bisect
@@ -12,13 +13,15 @@ import msgspec
 from benchmarks.figures import Figure, figure
 from benchmarks.real.outcome import EDGE
 from benchmarks.simulated.product import Played, play
-from benchmarks.simulated.workload import H200_SHAPE, SESSIONS_GPU, Workload, seeded
+from benchmarks.simulated.workload import H200_SHAPE, SESSIONS_GPU, seeded
 from engine.admission import HEADROOM, Admission
 
 SHAPE = msgspec.structs.replace(H200_SHAPE, slots=64, num_blocks=8000)
 NUM_TURNOVERS = 12
 WITHIN = 0.95
 NUM_STEPS = 400
+SHARES = (1.0, 1.25, 1.5, 1.75)
+"""Fixed numbers of live dialogues that are tried, as shares of those whose full-grown views fit the cache."""
 STARTS = {"eighth": 8.0, "fourfold": 0.25}
 
 
@@ -49,18 +52,23 @@ def turnovers(run: Played, turnover_s: float, best: float) -> float:
 def measure(repeats: int, *, brief: bool = False) -> list[Figure]:
     """Return turnovers from an eighth and from four times the right number of live dialogues; the worse counts."""
     base = msgspec.structs.replace(SESSIONS_GPU, shape=SHAPE, num_episodes=256)
-    need = committed_tokens(play(base))
-    num_live = round(HEADROOM * SHAPE.kv_tokens / need)
-    full = msgspec.structs.replace(base, num_episodes=(4 if brief else NUM_TURNOVERS) * num_live)
+    room = HEADROOM * SHAPE.kv_tokens
+    num_full_grown = round(room / committed_tokens(play(base)))
+    full = msgspec.structs.replace(base, num_episodes=(4 if brief else NUM_TURNOVERS) * num_full_grown)
     found: dict[str, list[float]] = {name: [] for name in STARTS}
     for seed in range(repeats):
         workload = seeded(full, seed)
-        right = _start(workload, need, 1.0)
-        best, turnover_s = right.outcome.steady_rate, num_live / right.steady_episodes_per_s
+        fixed = [round(share * num_full_grown) for share in SHARES]
+        runs = {number: play(workload, admission=Admission(number)) for number in fixed}
+        num_live = max(runs, key=lambda number: runs[number].outcome.steady_rate)
+        best = runs[num_live]
+        turnover_s = num_live / best.steady_episodes_per_s
         for name, factor in STARTS.items():
-            found[name].append(turnovers(_start(workload, need, factor), turnover_s, best))
+            prior = round(factor * room / num_live / 2)
+            run = play(workload, admission=Admission(None, prior_tokens=prior))
+            found[name].append(turnovers(run, turnover_s, best.outcome.steady_rate))
     worse = [max(pair) for pair in zip(*found.values(), strict=True)]
-    about = full.configuration(num_live=num_live, need_tokens=round(need))
+    about = full.configuration(num_live=num_live)
     return [
         figure("controller_turnovers", "turnovers", worse, goal=3.0, is_at_most=True, configuration=about, note=NOTE),
         *(figure(f"controller_turnovers_{name}", "turnovers", found[name], configuration=about) for name in STARTS),
@@ -68,7 +76,3 @@ def measure(repeats: int, *, brief: bool = False) -> list[Figure]:
 
 
 NOTE = "What a dialogue needs is learnt only when the first ones end, and dialogues that are too many are not shed."
-
-
-def _start(workload: Workload, need: float, factor: float) -> Played:
-    return play(workload, admission=Admission(None, prior_tokens=round(factor * need / 2)))

@@ -101,9 +101,9 @@ def _records(directory: Path | None) -> "list[EpisodeRecord]":
 
 def _run(table: dict[str, Any], base: Path, settings: "Settings") -> "Prediction":
     from engine.planning import make_plan
-    from engine.simulation.simulate import simulate as play
+    from engine.simulation.shards import simulate_run
 
-    return play(make_plan(table, base), settings)
+    return simulate_run(make_plan(table, base), settings)
 
 
 def _print_one(prediction: "Prediction", as_json: bool) -> None:

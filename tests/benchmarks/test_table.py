@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.results import ROOT, results_directory, save_record
-from benchmarks.table import BEGIN, END, markdown, number, part_of, render_again, rewrite, verdict
+from benchmarks.table import BEGIN, END, RESULTS, markdown, number, part_of, render_again, rewrite, verdict
 from engine.errors import InputError
 from tests.benchmarks.records import make_figure, make_record
 
@@ -66,6 +66,6 @@ def test_without_markers_or_records_nothing_is_written(tmp_path: Path) -> None:
 
 def test_the_readme_s_table_is_that_of_the_records_it_names() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    if BEGIN not in text:
+    if BEGIN not in text or RESULTS not in part_of(text):
         pytest.skip("README.md has no table yet")
     assert render_again(text, results_directory()) == part_of(text)
