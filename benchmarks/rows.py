@@ -38,7 +38,7 @@ def _real(row: Callable[[int], list[Figure]]) -> Row:
 
 
 ROWS: dict[str, Row] = {
-    "episodes": _ours("simulated.episodes:measure", repeats=3),
+    "episodes": _ours("simulated.episodes:measure"),
     **{name: _real(row) for name, row in REAL.items()},
     "efficiency_simulated": _ours("simulated.efficiency:measure"),
     "lockstep_simulated": _ours("simulated.rivals:measure_lockstep"),

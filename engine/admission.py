@@ -96,6 +96,10 @@ class Admission:
         rooms = [self._pool_room(name, pool, num_live) for name, pool in pools.items()]
         return max(min(rooms, default=1), 1 - num_live)
 
+    def holds_all(self, num_live: int, pools: Mapping[str, Pool]) -> bool:
+        """Whether the caches hold all live dialogues at their full length, so that none evicts another's prefix."""
+        return all(self._pool_holds(name, pool, num_live) for name, pool in pools.items())
+
     def observe(self, pool: str, episode: str, role: str, tokens: int) -> None:
         """Note the context length of one role's view, from its last completion's usage."""
         self._budget(pool).observe(episode, role, tokens)
@@ -114,6 +118,11 @@ class Admission:
         if budget is None:
             budget = self._budgets[pool] = _Budget()
         return budget
+
+    def _pool_holds(self, name: str, pool: Pool, num_live: int) -> bool:
+        kv_tokens = [replica.kv_tokens for replica in pool.replicas if replica.kv_tokens is not None]
+        final = self._budget(name).final or self._prior_tokens * pool.num_roles
+        return not kv_tokens or num_live * final <= HEADROOM * sum(kv_tokens)
 
     def _pool_room(self, name: str, pool: Pool, num_live: int) -> int:
         ready = [replica for replica in pool.replicas if replica.state == "ready"]

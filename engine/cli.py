@@ -226,6 +226,7 @@ def _forecast(plan: "Plan", paths: dict[str, Path]) -> Any:
 
     figures = forecast(plan, _token_counter(paths))
     refuse_overflow(plan, figures)
+    plan.expected_context = figures.expected_context
     return figures
 
 
@@ -298,6 +299,7 @@ async def _resume(plan: "Plan", rundir: "RunDirectory", as_json: bool, retry_fai
     paths = {} if is_finished else _prepare(plan)
     crew = _crew(plan, paths)
     if not is_finished:
+        _forecast(plan, paths)
         await crew.check()
     try:
         result = await _play(plan, rundir, crew, paths, extra)

@@ -38,6 +38,11 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     most: Course
     max_context_by_role: dict[str, int]
 
+    @property
+    def expected_context(self) -> int:
+        """How long a context may be expected to become, in tokens: halfway between the least and the most."""
+        return (self.least.max_context + self.most.max_context) // 2
+
 
 def forecast(plan: Plan, count: Callable[[str], int]) -> Forecast:
     """Return the least and the most that an episode of this plan asks for. `count` measures a text in tokens."""

@@ -41,7 +41,10 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """One run, resolved. `table` is the whole configuration with every default; `cases` are in playing order."""
+    """One run, resolved. `table` is the whole configuration with every default; `cases` are in playing order.
+
+    `expected_context` is how long a role's context may be expected to become, in tokens, None while nobody forecast it.
+    """
 
     config: Config
     spec: ProtocolSpec
@@ -50,6 +53,7 @@ class Plan(msgspec.Struct, kw_only=True):
     cases: list[Case]
     principles: list[PrincipleGroup]
     fitted: Fitted = Fitted()
+    expected_context: int | None = None
 
     @property
     def num_episodes(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from engine.admission import Admission
+from engine.admission import PRIOR_TOKENS, Admission
 from engine.backend import Backend, Embedder
 from engine.caches import cache_directory
 from engine.clock import Clock, SystemClock
@@ -209,7 +209,10 @@ class Run:
             roles=self.plan.config.roles,
             embedder=self.crew.embedder,
             journal=self.journal,
-            admission=Admission(None if chosen.max_live == "auto" else chosen.max_live),
+            admission=Admission(
+                None if chosen.max_live == "auto" else chosen.max_live,
+                prior_tokens=self.plan.expected_context or PRIOR_TOKENS,
+            ),
             retry=RetryPolicy(max_attempts=chosen.max_attempts, max_wait_s=chosen.max_wait_s),
             metrics=metrics,
             clock=self.clock,

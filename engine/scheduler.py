@@ -136,7 +136,7 @@ class Scheduler:
         while not self._is_stopping:
             await self.journal.room()
             await self._admit()
-            self._order.is_tail = self._next is None
+            self._order.is_tail = self._next is None and self.admission.holds_all(self.num_live, self._pool_figures())
             if self._next is None and not self.num_live:
                 return
             await self._wake.wait()

@@ -58,12 +58,13 @@ class Outcome(msgspec.Struct, frozen=True):
         A call's tokens count when it finishes. The steady state begins with the call that completes the first 5 % of
         the completion tokens and ends with the one that completes 95 %; calls in flight at both ends cancel.
         """
-        edge, before, inside, begin_s = EDGE * self.completion_tokens, 0, 0, None
+        total = self.completion_tokens
+        edge, before, inside, begin_s = EDGE * total, 0, 0, None
         for finish in sorted(self.finishes, key=lambda finish: finish.at_s):
             before += finish.usage.completion_tokens
             if begin_s is not None:
                 inside += finish.usage.completion_tokens
-                if before >= self.completion_tokens - edge:
+                if before >= total - edge:
                     return inside / max(finish.at_s - begin_s, 1e-9)
             elif before >= edge:
                 begin_s = finish.at_s

@@ -23,6 +23,7 @@ from benchmarks.trace import Call, digest
 from engine.admission import Admission
 from engine.backend import Backend, Completion, ReplicaGauges, Request, RequestKey
 from engine.clock import SystemClock
+from engine.dryrun import forecast
 from engine.journal import Journal
 from engine.metrics import Metrics
 from engine.planning import RunCast
@@ -30,6 +31,7 @@ from engine.record import EpisodeKey, EpisodeRecord
 from engine.retry import RetryPolicy
 from engine.rundir import RunDirectory
 from engine.scheduler import Scheduler
+from engine.simulation.tokens import bytes_count
 
 Change = Callable[[Request], Request]
 
@@ -179,7 +181,7 @@ class Player:
                 roles=self._plan.config.roles,
                 embedder=None,
                 journal=journal,
-                admission=Admission(max_live),
+                admission=Admission(max_live, prior_tokens=forecast(self._plan, bytes_count).expected_context),
                 retry=RetryPolicy(),
                 metrics=Metrics(now=clock.now(), total=len(keys)),
                 clock=clock,

@@ -121,7 +121,7 @@ ARENA: Final = Workload(
         "good_score": 9,
         "similarity": 0.5,
     },
-    num_episodes=512,
+    num_episodes=1024,
     has_judge=True,
 )
 """The pinned standard episode: corrected, five decoder rounds, three tries of each kind of plan."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from engine.admission import Admission
+from engine.dryrun import forecast
 from engine.journal_off import JournalOff
 from engine.metrics import Metrics
 from engine.planning import Plan, RunCast
@@ -20,6 +21,7 @@ from engine.simulation.embedder import SimulatedEmbedder
 from engine.simulation.loop import VirtualClock, run_virtual
 from engine.simulation.pools import Pools, Settings, make_pools
 from engine.simulation.prediction import Course, Prediction, predict
+from engine.simulation.tokens import bytes_count
 
 
 def simulate(plan: Plan, settings: Settings, keep: Callable[[EpisodeRecord], None] | None = None) -> Prediction:
@@ -40,6 +42,7 @@ async def play_virtually(plan: Plan, made: Pools, keep: Callable[[EpisodeRecord]
     clock, pools, chosen = VirtualClock(), made.pools, plan.config.scheduler
     max_live = None if chosen.max_live == "auto" else chosen.max_live
     keys = list(plan.keys())
+    prior_tokens = plan.expected_context or forecast(plan, bytes_count).expected_context
     for pool in pools.values():
         await pool.start()
     metrics = Metrics(now=clock.now(), total=len(keys), turns=plan.spec.turns, roles=plan.spec.roles)
@@ -51,7 +54,7 @@ async def play_virtually(plan: Plan, made: Pools, keep: Callable[[EpisodeRecord]
         roles=plan.config.roles,
         embedder=SimulatedEmbedder(made.similarities, clock) if plan.spec.needs_embedder else None,
         journal=journal,
-        admission=Admission(max_live),
+        admission=Admission(max_live, prior_tokens=prior_tokens),
         retry=RetryPolicy(max_attempts=chosen.max_attempts, max_wait_s=chosen.max_wait_s),
         metrics=metrics,
         clock=clock,

@@ -103,3 +103,11 @@ def test_commitments_follow_the_last_completion() -> None:
     admission.observe("base", "e", "patient", 300)
     admission.observe("base", "e", "patient", 900)
     assert admission.committed("base") == 900
+
+
+def test_all_are_held_only_at_their_full_length() -> None:
+    admission = Admission(None)
+    end_many(admission)
+    assert admission.holds_all(17, make_busy_pool(0))
+    assert not admission.holds_all(18, make_busy_pool(0))
+    assert admission.holds_all(10**6, make_pool(kv_tokens=None))
