@@ -32,6 +32,8 @@ class Slot:
         self.name = name
         self.launch: Launch | None = None
         self.open: set[RequestKey] = set()
+        self.outbox: list[Request] = []
+        self.is_sending = False
         self.gauges = ReplicaGauges(name, state="starting")
         self.moved_at = now
         self.asked_at = now
@@ -119,7 +121,6 @@ class Fleet:
         tasks = self._tasks
         if tasks is None:
             raise BackendDown(self._down or f"pool {self._spec.name} is not started: await start() first")
-        groups: dict[str, list[Request]] = {}
         for request in batch:
             slot = self._slots.get(request.replica) or self._least_busy()
             if slot is None or not slot.is_ready:
@@ -129,9 +130,10 @@ class Fleet:
             if not slot.open:
                 slot.moved_at = time.monotonic()
             slot.open.add(request.key)
-            groups.setdefault(slot.name, []).append(request)
-        for name, requests in groups.items():
-            tasks.create_task(self._send(self._slots[name], requests))
+            slot.outbox.append(request)
+            if not slot.is_sending:
+                slot.is_sending = True
+                tasks.create_task(self._drain(slot))
 
     async def collect(self) -> list[Completion]:
         """Wait for completions or a change of the replicas."""
@@ -263,7 +265,7 @@ class Fleet:
         self._say(f"{reason}; {len(slot.open)} open requests come back")
         launch, slot.launch = slot.launch, None
         slot.set_state("lost")
-        lost, slot.open = slot.open, set()
+        lost, slot.open, slot.outbox = slot.open, set(), []
         for key in lost:
             self._complete(key, "replica_lost", reason)
         self._news.set()
@@ -282,6 +284,19 @@ class Fleet:
     def _least_busy(self) -> Slot | None:
         ready = [slot for slot in self._slots.values() if slot.is_ready]
         return min(ready, key=lambda slot: len(slot.open), default=None)
+
+    async def _drain(self, slot: Slot) -> None:
+        """Send what is queued for a slot, one message at a time: what comes meanwhile travels together in the next.
+
+        consumes: the slot's outbox. produces: messages. waits for: the replica's word that it has the last one.
+        unblocked by: that, or the replica's end.
+        """
+        try:
+            while slot.outbox:
+                queued, slot.outbox = slot.outbox, []
+                await self._send(slot, [request for request in queued if request.key in slot.open])
+        finally:
+            slot.is_sending = False
 
     async def _send(self, slot: Slot, requests: Sequence[Request]) -> None:
         launch = slot.launch

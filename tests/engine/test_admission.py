@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.admission import HEADROOM, LIVE_PER_SLOT, PRIOR_TOKENS, Admission, Pool
+from engine.admission import FUTURE, HEADROOM, LIVE_PER_SLOT, PRIOR_TOKENS, Admission, Pool
 from engine.backend import ReplicaGauges
 
 ROLES = {"patient": "base", "therapist": "base"}
@@ -47,10 +47,10 @@ def test_what_ended_dialogues_needed_is_learnt_and_mixed_ages_share() -> None:
     end_many(admission)
     assert admission.committed("base") == 0
     pools = make_busy_pool(0)
-    assert admission.room(0, pools) == int(HEADROOM * 10_000 / 250)
+    assert admission.room(0, pools) == int(HEADROOM * 10_000 / (500 * FUTURE))
     for episode in range(10):
         admission.observe("base", f"live{episode}", "patient", 500)
-    assert admission.room(10, pools) == int((HEADROOM * 10_000 - 10 * 500) / 250)
+    assert admission.room(10, pools) == int((HEADROOM * 10_000 - 10 * 500) / (500 * FUTURE))
 
 
 def test_dialogues_that_start_together_commit_all_they_may_need() -> None:
