@@ -129,7 +129,7 @@ def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:
+    except Exception as error:  # Ray raises errors of many kinds, all of which mean that it is not there
         raise BackendDown(f"Ray did not start: {type(error).__name__}: {error}") from error
     processes.put(RAY_RECORDS, _new_children(before))
     _keep_quiet()

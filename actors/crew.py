@@ -15,6 +15,7 @@ from engine.config import Config, EmbedderConfig, OpenAIConfig, VllmConfig
 from engine.openai_backend import OpenAIBackend
 from engine.openai_embedder import OpenAIEmbedder
 from engine.rundir import RunDirectory
+from engine.shards import share_of
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -23,11 +24,6 @@ class Share(msgspec.Struct, frozen=True):
     index: int
     num_shards: int
     node: str
-
-    def replicas(self, total: int) -> tuple[int, int]:
-        """Return the number of the first replica and how many are the shard's, of `total`."""
-        first, end = (total * k // self.num_shards for k in (self.index, self.index + 1))
-        return first, end - first
 
 
 class LocalCrew:
@@ -72,7 +68,8 @@ class LocalCrew:
             if isinstance(model, VllmConfig) and name in self._paths:
                 from actors.fleet import Fleet
 
-                first, count = share.replicas(model.replicas) if share is not None else (0, model.replicas)
+                total = model.replicas
+                first, count = share_of(total, share.index, share.num_shards) if share is not None else (0, total)
                 spec = _spec(name, model, self._paths[name], first, count)
                 self.pools[name] = Fleet(spec, where, processes, say)
         if self._needs_embedder and self._config.embedder.kind == "local":
@@ -95,7 +92,7 @@ class LocalCrew:
     async def _closed_on_failure(self) -> AsyncIterator[None]:
         try:
             yield
-        except BaseException:
+        except BaseException:  # also when cancelled: what was started must not outlive the refusal
             await self.close()
             raise
 

@@ -149,7 +149,7 @@ class LocalEmbedder:
         except BackendDown:
             await self.close()
             raise
-        except Exception as error:
+        except Exception as error:  # whatever the actor's own start raised
             await self.close()
             raise BackendDown(f"embedder did not start: {error}") from error
 
@@ -214,7 +214,7 @@ class LocalEmbedder:
         await self._end()
         try:
             await self._launch()
-        except Exception as error:
+        except Exception as error:  # whatever the actor's own start raised
             raise _failed("replica_lost", f"the embedder did not start again: {error}") from error
         return await self._ask(texts)
 
@@ -224,7 +224,7 @@ class LocalEmbedder:
                 width, data = await self._actor.embed.remote(texts)
         except TimeoutError:
             raise _failed("timeout", f"the embedder gave no answer for {self._call_timeout_s:g} s") from None
-        except Exception as error:
+        except Exception as error:  # Ray's errors, and whatever the model raised in the actor
             raise _failed("replica_lost", f"the embedder died: {str(error).splitlines()[0]}") from error
         return np.frombuffer(data, dtype="<f4").reshape(-1, width)
 

@@ -100,7 +100,7 @@ async def launch_replica(
         await launch.kill()
         limit = f"start_timeout_s={spec.start_timeout_s:g}"
         raise StartFailed(f"{name} was not ready within {limit} s: see {log}") from None
-    except Exception as error:
+    except Exception as error:  # Ray's errors, and whatever vLLM raised in the actor
         await launch.kill()
         raise StartFailed(f"{name} failed to start: {_root_cause(error, log, log_start)} (log: {log})") from error
     except asyncio.CancelledError:
@@ -207,7 +207,7 @@ async def _find_place(
     limit_s = spec.start_timeout_s if ray_spec.address else min(_PLACE_WITHIN_S, spec.start_timeout_s)
     try:
         return await _until_placed(ray, place, limit_s, asked, name, say)
-    except BaseException:
+    except BaseException:  # also when cancelled: a placement group outlives its driver's interest in it
         ray.util.remove_placement_group(place)
         raise
 

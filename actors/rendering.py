@@ -190,7 +190,7 @@ class PromptRenderer:
     def _render_glue(self, roles: Roles) -> Glue:
         try:
             text = self._render_roles(roles)
-        except Exception as error:
+        except Exception as error:  # templates raise whatever their authors chose
             raise ValueError(f"the chat template refuses the roles {'-'.join(roles)}: {error}") from error
         own = [i for i, role in enumerate(roles) if role == "assistant"]
         faithful = frozenset(i for i in own if text.startswith(f"{self._render_roles(roles[:i])}\ue000{i}\ue001"))
@@ -227,7 +227,7 @@ class PromptRenderer:
         messages = [{"role": role, "content": f" \ue000{i}\ue001 "} for i, role in enumerate(roles)]
         try:
             text = self._apply(messages)
-        except Exception as error:
+        except Exception as error:  # templates raise whatever their authors chose
             raise ValueError(f"the chat template refuses a dialogue of several turns: {error}") from error
         return frozenset(role for i, role in enumerate(roles) if f" \ue000{i}\ue001 " not in text)
 

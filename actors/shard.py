@@ -14,10 +14,9 @@ import msgspec
 from actors.crew import LocalCrew, Share
 from actors.processes import ProcessRecord, ProcessTable, describe_tree
 from engine.metrics import Snapshot
-from engine.planning import thaw_table
 from engine.run import Result, Run
 from engine.rundir import RunDirectory
-from engine.shards import ShardState, ShardTask, slice_keys
+from engine.shards import ShardState, ShardTask, slice_keys, thaw_task
 
 
 class RelayPanel:
@@ -66,7 +65,7 @@ class Shard:
         task = self._task
         rundir = RunDirectory.open(Path(task.directory))
         await asyncio.to_thread(ProcessTable(rundir.processes_of(task.index)).end_left_overs)
-        plan = thaw_table(rundir, msgspec.msgpack.decode(task.table))
+        plan = thaw_task(task, rundir)
         places = {case.id: place for place, case in enumerate(plan.cases)}
         keys = [*slice_keys((*plan.keys(), *task.extra), places, task.index, task.num_shards)]
         share = Share(task.index, task.num_shards, self._node)

@@ -74,6 +74,7 @@ class _Driver:
                 paths={name: str(path) for name, path in paths.items()},
                 index=index,
                 num_shards=self._num_shards,
+                expected_context=plan.expected_context,
                 extra=extra,
             )
             for index in range(self._num_shards)

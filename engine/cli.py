@@ -234,7 +234,9 @@ def _token_counter(paths: dict[str, Path]) -> Callable[[str], int]:
     """Return a function that counts tokens: with the first local model's tokenizer, else bytes / 4 rounded up."""
     files = [path / "tokenizer.json" for path in paths.values() if (path / "tokenizer.json").is_file()]
     if not files:
-        return lambda text: -(-len(text.encode("utf-8", "surrogatepass")) // 4)
+        from engine.token_count import bytes_count
+
+        return bytes_count
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(files[0]))

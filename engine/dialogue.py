@@ -108,11 +108,6 @@ class Dialogue(Generic[T]):
         self._places: list[tuple[int, ...]] = []
         self._agenda: list[tuple[_Frame, Any, StepFailed | None]] = [(_Frame(protocol, None, 0), None, None)]
 
-    @property
-    def open_paths(self) -> tuple[str, ...]:
-        """Paths of the leaves that wait for an answer."""
-        return tuple(self._waiting)
-
     def in_order(self) -> list[Leaf]:
         """Return all steps asked so far in program order."""
         leaves = list(self.steps.values())

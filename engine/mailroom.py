@@ -28,9 +28,11 @@ Take: TypeAlias = Callable[["Mailroom", list[Completion]], None]
 class Mailroom:
     """Outgoing and incoming mail of one backend."""
 
-    def __init__(self, backend: Backend, clock: Clock, timeout_s: float, order: Order, take: Take) -> None:
+    def __init__(
+        self, backend: Backend, router: Router, clock: Clock, timeout_s: float, order: Order, take: Take
+    ) -> None:
         self.backend = backend
-        self.router = Router()
+        self.router = router
         self._order = order
         self._clock = clock
         self._timeout_s = timeout_s

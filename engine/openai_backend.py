@@ -21,6 +21,7 @@ from engine.backend import Completion, Failure, ReplicaGauges, Request, RequestK
 from engine.errors import InputError
 from engine.openai_endpoint import OpenAIEndpoint
 from engine.steps import Reply, Usage
+from engine.token_count import bytes_count
 
 CHAT: Final = "/chat/completions"
 OPENAI_HOST: Final = "api.openai.com"
@@ -331,10 +332,6 @@ def _usage(stated: _Usage | None, request: Request, text: str) -> Usage:
     details = stated.prompt_tokens_details or _Details()
     prompt = stated.prompt_tokens
     if prompt is None:
-        prompt = sum(_num_tokens(message.text) for message in request.messages)
-    completion = _num_tokens(text) if stated.completion_tokens is None else stated.completion_tokens
+        prompt = sum(bytes_count(message.text) for message in request.messages)
+    completion = bytes_count(text) if stated.completion_tokens is None else stated.completion_tokens
     return Usage(prompt, completion, details.cached_tokens or 0)
-
-
-def _num_tokens(text: str) -> int:
-    return (len(text.encode("utf-8", "replace")) + 3) // 4

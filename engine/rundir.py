@@ -39,7 +39,6 @@ class RunDirectory:
         self.episodes = path / "episodes"
         self.inputs = path / "inputs"
         self.processes = path / "processes.json"
-        self.control_socket = path / "control.sock"
         self.metrics = path / "metrics.jsonl"
         self.driver_lock = path / "driver.lock"
         self._gate = path / "gate.lock"

@@ -11,7 +11,7 @@ dropped; the loop never waits for a commit, it only pauses while the journal's q
 import asyncio
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -31,6 +31,7 @@ from engine.ordering import Order
 from engine.record import AttemptRecord, EpisodeKey
 from engine.recording import Identity, build_record, build_stub
 from engine.retry import RetryPolicy
+from engine.routing import Router
 from engine.steps import Generate, Leaf, Reply
 from engine.steps import Protocol as Play
 
@@ -68,6 +69,7 @@ class Scheduler:
         metrics: Metrics,
         clock: Clock,
         request_timeout_s: float = 1800.0,
+        router: Callable[[], Router] = Router,
     ) -> None:
         self.cast = cast
         self.pools = pools
@@ -91,7 +93,7 @@ class Scheduler:
         self._next: EpisodeKey | LiveRow | None = None
         self._order = Order()
         self._mailrooms = {
-            name: Mailroom(backend, clock, request_timeout_s, self._order, self._take)
+            name: Mailroom(backend, router(), clock, request_timeout_s, self._order, self._take)
             for name, backend in pools.items()
         }
         self._texts: asyncio.Queue[OpenStep] = asyncio.Queue(maxsize=0)  # bounded by the open steps of live dialogues

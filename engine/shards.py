@@ -12,8 +12,10 @@ import msgspec
 
 from engine.corpus_parts import Totals
 from engine.metrics import Snapshot
+from engine.planning import Plan, thaw_table
 from engine.record import EpisodeKey
 from engine.run import Result
+from engine.rundir import RunDirectory
 
 
 def slice_keys(
@@ -21,6 +23,12 @@ def slice_keys(
 ) -> Iterator[EpisodeKey]:
     """Yield the keys of shard `index`, in order. `places` maps each case's id to its place among the cases."""
     return (key for key in keys if places[key.case] % num_shards == index)
+
+
+def share_of(total: int, index: int, num_shards: int) -> tuple[int, int]:
+    """Return the first of `total` things that are shard `index`'s, and how many are: shares differ by one at most."""
+    first, end = (total * place // num_shards for place in (index, index + 1))
+    return first, end - first
 
 
 def sum_snapshots(parts: Sequence[Snapshot]) -> Snapshot:
@@ -79,6 +87,7 @@ class ShardTask(msgspec.Struct, frozen=True, kw_only=True):
     """What a shard is to play: the run's directory and resolved configuration, and which part of it.
 
     `paths` maps model name to local directory; `extra` are new tries of failed episodes, beside the first tries.
+    `expected_context` is the plan's.
     """
 
     directory: str
@@ -86,4 +95,12 @@ class ShardTask(msgspec.Struct, frozen=True, kw_only=True):
     paths: dict[str, str]
     index: int
     num_shards: int
+    expected_context: int | None
     extra: tuple[EpisodeKey, ...] = ()
+
+
+def thaw_task(task: ShardTask, rundir: RunDirectory) -> Plan:
+    """Return the whole run's plan, as its driver has it. Raises as `thaw_table` does."""
+    plan = thaw_table(rundir, msgspec.msgpack.decode(task.table))
+    plan.expected_context = task.expected_context
+    return plan

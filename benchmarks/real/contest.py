@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from benchmarks.interleave import turns
 from benchmarks.real.bare import Bare, at_once
 from benchmarks.real.bench import Cache, RealBench
 from benchmarks.real.outcome import Outcome
@@ -14,17 +15,14 @@ LIVE_PER_SLOT = 4
 
 async def contest(bench: RealBench, repeats: int, contenders: Mapping[str, Contender]) -> dict[str, list[Outcome]]:
     """Run every contender once per repeat; each repeat begins with another one. Engines must be warm."""
-    names = list(contenders)
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
-    for number in range(repeats):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            outcome = await contenders[name]()
-            bench.say(
-                f"{name} {number + 1}/{repeats}: {outcome.wall_s:.1f} s, {outcome.rate:.1f} tok/s, "
-                f"steady {outcome.steady_rate:.1f}, cached {outcome.cached_tokens}/{outcome.prompt_tokens}"
-            )
-            outcomes[name].append(outcome)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in contenders}
+    for number, name in turns([*contenders], repeats):
+        outcome = await contenders[name]()
+        bench.say(
+            f"{name} {number + 1}/{repeats}: {outcome.wall_s:.1f} s, {outcome.rate:.1f} tok/s, "
+            f"steady {outcome.steady_rate:.1f}, cached {outcome.cached_tokens}/{outcome.prompt_tokens}"
+        )
+        outcomes[name].append(outcome)
     return outcomes
 
 

@@ -31,7 +31,7 @@ from engine.record import EpisodeKey, EpisodeRecord
 from engine.retry import RetryPolicy
 from engine.rundir import RunDirectory
 from engine.scheduler import Scheduler
-from engine.simulation.tokens import bytes_count
+from engine.token_count import bytes_count
 
 Change = Callable[[Request], Request]
 

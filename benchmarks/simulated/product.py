@@ -114,8 +114,9 @@ def play(
     keys = workload.keys(plan)
     journal = _Ends()
     recorder = recorder or Recorder(workload.answers())
+    routing = router()
 
-    async def run() -> tuple[_Pool, Scheduler, float]:
+    async def run() -> tuple[_Pool, float]:
         clock = VirtualClock()
         pool = _Pool(
             answers=recorder,
@@ -138,14 +139,13 @@ def play(
             metrics=Metrics(now=0.0, total=len(keys)),
             clock=clock,
             request_timeout_s=1e7,
+            router=lambda: routing,
         )
-        # The scheduler takes no router: it is a policy of its mail, replaced before anything is sent.
-        scheduler._mailrooms[POOL].router = router()
         await scheduler.run()
-        return pool, scheduler, clock.now()
+        return pool, clock.now()
 
     begun = time.perf_counter()
-    pool, scheduler, wall_s = run_virtual(run())
+    pool, wall_s = run_virtual(run())
     tallies = [engine.tally for engine in pool.engines]
     return Played(
         outcome=Outcome(wall_s, tuple(pool.finishes), sum(tally.preemptions for tally in tallies)),
@@ -153,5 +153,5 @@ def play(
         tallies=tallies,
         real_s=time.perf_counter() - begun,
         ended_s=journal.at_s,
-        moves=scheduler._mailrooms[POOL].router.num_moves,
+        moves=routing.num_moves,
     )

@@ -10,7 +10,7 @@ from engine.simulation.latency import PRESETS
 from engine.simulation.pools import Settings
 from engine.simulation.prediction import Prediction
 from engine.simulation.shards import simulate_run
-from engine.simulation.tokens import bytes_count
+from engine.token_count import bytes_count
 
 PER_SHARD: Final = 16
 CASES_PER_SHARD: Final = 16

@@ -15,7 +15,8 @@ from engine.simulation.answers import SampledAnswers, Similarities
 from engine.simulation.jobs import Shape
 from engine.simulation.latency import PRESETS, Coefficients
 from engine.simulation.lengths import LengthSampler
-from engine.simulation.tokens import Tokens, bytes_count
+from engine.simulation.tokens import Tokens
+from engine.token_count import bytes_count
 
 POOL: Final = "base"
 MAX_CASES: Final = 500

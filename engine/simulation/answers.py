@@ -18,8 +18,8 @@ import msgspec
 from engine.backend import Request
 from engine.record import EpisodeRecord
 from engine.simulation.lengths import LengthSampler, shares, uniform_weights
-from engine.simulation.tokens import bytes_count
 from engine.steps import Choice, Fields
+from engine.token_count import bytes_count
 
 WORDS: Final = (
     "the and for you are not but had has was all any can her one our out day get him how man new now old see two way"

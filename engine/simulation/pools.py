@@ -20,7 +20,8 @@ from engine.simulation.faults import Fault
 from engine.simulation.jobs import Shape
 from engine.simulation.latency import CPU, GPU_8B, Coefficients
 from engine.simulation.lengths import LengthSampler, choice_weights
-from engine.simulation.tokens import Tokens, bytes_count
+from engine.simulation.tokens import Tokens
+from engine.token_count import bytes_count
 
 GIB: Final = 1 << 30
 CPU_KV_TOKENS: Final = 46_000

@@ -10,6 +10,7 @@ import msgspec
 
 from engine.config import VllmConfig
 from engine.planning import Plan
+from engine.shards import share_of
 from engine.simulation.pools import Settings
 from engine.simulation.prediction import Prediction
 from engine.simulation.simulate import simulate
@@ -27,17 +28,13 @@ def slice_plan(plan: Plan, index: int) -> Plan:
     """Return what shard `index` plays: its cases, on its share of every pool's replicas."""
     num_shards = plan.config.shards
     models = {
-        name: msgspec.structs.replace(model, replicas=_share(model.replicas, index, num_shards))
+        name: msgspec.structs.replace(model, replicas=share_of(model.replicas, index, num_shards)[1])
         if isinstance(model, VllmConfig)
         else model
         for name, model in plan.config.models.items()
     }
     config = msgspec.structs.replace(plan.config, models=models, shards=1)
     return msgspec.structs.replace(plan, config=config, cases=plan.cases[index::num_shards])
-
-
-def _share(replicas: int, index: int, num_shards: int) -> int:
-    return replicas * (index + 1) // num_shards - replicas * index // num_shards
 
 
 def combine(parts: Sequence[Prediction]) -> Prediction:

@@ -21,7 +21,7 @@ from engine.simulation.embedder import SimulatedEmbedder
 from engine.simulation.loop import VirtualClock, run_virtual
 from engine.simulation.pools import Pools, Settings, make_pools
 from engine.simulation.prediction import Course, Prediction, predict
-from engine.simulation.tokens import bytes_count
+from engine.token_count import bytes_count
 
 
 def simulate(plan: Plan, settings: Settings, keep: Callable[[EpisodeRecord], None] | None = None) -> Prediction:

@@ -25,11 +25,6 @@ _HEADS: Final = {role: (hash(f"head {role}"), HEAD_TOKENS) for role in ("system"
 _TAIL: Final = (hash("tail"), TAIL_TOKENS)
 
 
-def bytes_count(text: str) -> int:
-    """Count tokens without a tokenizer: bytes / 4, rounded up."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
-
-
 class Chain:
     """Tokens up to some point: own full blocks, and what is left over of the block begun."""
 

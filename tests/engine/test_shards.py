@@ -1,11 +1,16 @@
+from pathlib import Path
+
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.corpus_parts import Totals
 from engine.metrics import Snapshot
+from engine.planning import freeze, make_plan
 from engine.record import EpisodeKey
 from engine.run import Result
-from engine.shards import slice_keys, sum_results, sum_snapshots
+from engine.rundir import RunDirectory
+from engine.shards import ShardTask, share_of, slice_keys, sum_results, sum_snapshots, thaw_task
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 4))
@@ -37,3 +42,37 @@ def test_results_add_up_with_the_longest_times() -> None:
     both = sum_results([result(2, 3.0), result(5, 2.0)], 130)
     assert both.after.calls == 26 * 7 and both.episodes["completed"] == 7
     assert (both.elapsed_s, both.num_unplayed, both.interrupted) == (3.0, 2, 130)
+
+
+@given(st.integers(0, 200), st.integers(1, 70))
+def test_shares_follow_each_other_and_differ_by_one_at_most(total: int, num_shards: int) -> None:
+    shares = [share_of(total, index, num_shards) for index in range(num_shards)]
+    taken = [number for first, count in shares for number in range(first, first + count)]
+    assert taken == list(range(total))
+    counts = [count for _, count in shares]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_a_shard_has_its_drivers_plan_with_the_forecast(tmp_path: Path) -> None:
+    table = {
+        "protocol": {"name": "counseling"},
+        "cases": {"source": "sampled", "limit": 3},
+        "models": {"base": {"kind": "openai", "model": "m"}},
+        "roles": {"patient": "base", "therapist": "base"},
+    }
+    plan = make_plan(table, tmp_path)
+    plan.expected_context = 777
+    rundir = RunDirectory.create(tmp_path / "run", freeze(plan))
+    sent = msgspec.msgpack.encode(
+        ShardTask(
+            directory=str(rundir.path),
+            table=msgspec.msgpack.encode(plan.table),
+            paths={},
+            index=1,
+            num_shards=2,
+            expected_context=plan.expected_context,
+        )
+    )
+    found = thaw_task(msgspec.msgpack.decode(sent, type=ShardTask), rundir)
+    assert found.expected_context == 777
+    assert [case.id for case in found.cases] == [case.id for case in plan.cases]

@@ -9,7 +9,7 @@ from engine.planning import Plan, make_plan
 from engine.simulation.latency import PRESETS
 from engine.simulation.pools import Settings
 from engine.simulation.shards import simulate_run, slice_plan
-from engine.simulation.tokens import bytes_count
+from engine.token_count import bytes_count
 
 
 def make_sharded(num_shards: int, replicas: int = 5, cases: int = 14) -> Plan:

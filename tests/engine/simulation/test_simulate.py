@@ -25,7 +25,8 @@ from engine.simulation.loop import run_virtual
 from engine.simulation.pools import Settings, kv_bytes_per_token
 from engine.simulation.prediction import Prediction, name_limit, steady_rate
 from engine.simulation.simulate import simulate
-from engine.simulation.tokens import Tokens, bytes_count
+from engine.simulation.tokens import Tokens
+from engine.token_count import bytes_count
 from tests.engine.simulation.making import STEADY, make_request, make_sim_plan
 
 

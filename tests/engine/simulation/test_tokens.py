@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.simulation.tokens import HEAD_TOKENS, TAIL_TOKENS, Tokens, bytes_count
+from engine.simulation.tokens import HEAD_TOKENS, TAIL_TOKENS, Tokens
+from engine.token_count import bytes_count
 from engine.views import View
 
 SIZE = 16
