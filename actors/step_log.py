@@ -57,6 +57,7 @@ def log_steps(path: Path) -> None:
     if getattr(step, "is_logged", False):
         return
     last: list[Any] = []
+    begins: list[float] = []
     prompt_left: dict[str, int] = {}
 
     def noted_finish(self: Any, scheduled: Any, *rest: Any, **named: Any) -> Any:
@@ -65,9 +66,13 @@ def log_steps(path: Path) -> None:
 
     def logged_step(self: Any) -> Any:
         last.clear()
-        begun = time.perf_counter()
+        # While there is work a step begins when the one before it ends: what the engine does between them counts.
+        begun = begins.pop() if begins else time.perf_counter()
         made = step(self)
-        duration_s = time.perf_counter() - begun
+        ended = time.perf_counter()
+        duration_s = ended - begun
+        if self.scheduler.has_unfinished_requests():
+            begins.append(ended)
         if last and last[0].total_num_scheduled_tokens:
             _append(path, describe_step(last[0], prompt_left, duration_s))
         return made

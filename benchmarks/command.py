@@ -66,7 +66,7 @@ def choose(name: str, *, is_brief: bool) -> list[str]:
     """Return the rows of a name. Raises InputError."""
     offered = [row for row, found in ROWS.items() if found.has_brief or not is_brief]
     if name == "all":
-        return offered
+        return [row for row in offered if ROWS[row].is_in_all]
     if name not in offered:
         kind = "rows with a brief variant" if is_brief and name in ROWS else "rows"
         raise InputError(f"bench must be all or one of the {kind} ({', '.join(offered)}), got {name!r}")

@@ -10,18 +10,22 @@ from collections.abc import Callable
 import msgspec
 
 from benchmarks.figures import Figure
-from benchmarks.real import ROWS as REAL
+from benchmarks.real import GROUPS, PART_NAMES, measure_named
 
 Measure = Callable[[int, bool], list[Figure]]
 REPEATS = 5
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: how it is measured, whether briefly too, and how often by default."""
+    """One row: how it is measured, whether briefly too, how often by default, and whether `all` means it too.
+
+    `all` leaves out rows whose figures a wider row of it measures beside others.
+    """
 
     measure: Measure
     has_brief: bool = False
     repeats: int = REPEATS
+    is_in_all: bool = True
 
 
 def _ours(place: str, *, repeats: int = REPEATS) -> Row:
@@ -33,13 +37,21 @@ def _ours(place: str, *, repeats: int = REPEATS) -> Row:
     return Row(measure=measure, has_brief=True, repeats=repeats)
 
 
-def _real(row: Callable[[int], list[Figure]]) -> Row:
-    return Row(measure=lambda count, _: row(count))
+def _real(names: tuple[str, ...], *, is_in_all: bool = True) -> Row:
+    return Row(measure=lambda count, _: measure_named(names, count), is_in_all=is_in_all)
+
+
+def _accuracy(repeats: int, is_brief: bool) -> list[Figure]:
+    from benchmarks.real.accuracy import measure
+
+    return measure(repeats)
 
 
 ROWS: dict[str, Row] = {
     "episodes": _ours("simulated.episodes:measure"),
-    **{name: _real(row) for name, row in REAL.items()},
+    **{name: _real(parts) for name, parts in GROUPS.items()},
+    **{name: _real((name,), is_in_all=False) for name in PART_NAMES},
+    "real_accuracy": Row(measure=_accuracy, repeats=1),
     "efficiency_simulated": _ours("simulated.efficiency:measure"),
     "lockstep_simulated": _ours("simulated.rivals:measure_lockstep"),
     "gather_simulated": _ours("simulated.rivals:measure_gather"),

@@ -1,34 +1,28 @@
 """Rows on a really served model: what the product makes of an engine, and what others would make of it.
 
-`ROWS` maps row name to a blocking function of the number of repeats. Each starts the engines it needs in this process
-and ends them; rows share the recorded trace through the user's cache. Importing this loads no ray, vllm or torch.
+Each starts the engines it needs in this process and ends them; rows share the recorded trace through the user's cache.
+`GROUPS` maps the rows of `all` to the parts that they measure in one contest; `PART_NAMES` can be measured alone.
+Importing this loads no ray, vllm or torch.
 """
 
-import importlib
-from collections.abc import Callable
+from typing import Final
 
 from benchmarks.figures import Figure
 
-_MEASURES = {
-    "real_efficiency": "efficiency:measure_efficiency",
-    "real_cache": "cache:measure_cache",
-    "real_sequential": "sequential:measure_sequential",
-    "real_lockstep": "lockstep:measure_lockstep",
-    "real_gather": "gathering:measure_gather",
-    "real_openai": "openai_server:measure_openai",
-    "real_openai_tight": "openai_server:measure_openai_tight",
-    "real_ray_hop": "ray_hop:measure_ray_hop",
+GROUPS: Final = {
+    "real": ("ceiling", "sequential"),
+    "real_rivals": ("lockstep", "openai", "ray_hop"),
+    "real_tight": ("gather", "openai_tight"),
 }
+PART_NAMES: Final = tuple(name for names in GROUPS.values() for name in names)
+WHOLE: Final = frozenset(GROUPS["real"])
+"""Parts that play all dialogues; the others play as many as rivals do."""
 
 
-def _row(place: str) -> Callable[[int], list[Figure]]:
-    def run(repeats: int) -> list[Figure]:
-        from benchmarks.real.running import run_row
+def measure_named(names: tuple[str, ...], repeats: int) -> list[Figure]:
+    """Return the figures of these parts from one contest; blocks for minutes."""
+    from benchmarks.real.parts import measure_parts
+    from benchmarks.real.running import run_row
 
-        module, _, name = place.partition(":")
-        return run_row(getattr(importlib.import_module(f"{__name__}.{module}"), name), repeats)
-
-    return run
-
-
-ROWS: dict[str, Callable[[int], list[Figure]]] = {name: _row(place) for name, place in _MEASURES.items()}
+    is_whole = not WHOLE.isdisjoint(names)
+    return run_row(lambda bench, count: measure_parts(bench, count, names, is_whole=is_whole), repeats)

@@ -55,7 +55,7 @@ class RealBench:
         self.workload = workload
         self.say = say or (lambda text: print(text, file=sys.stderr, flush=True))
         self._trace_file = trace_file
-        self._step_log = step_log
+        self.step_log = step_log
         self._scratch = tempfile.TemporaryDirectory(prefix="sandplay-bench-")
         self._local: dict[Cache, tuple[Replica, InProcess, Bare]] = {}
         self._fleets: dict[Cache, Fleet] = {}
@@ -150,7 +150,7 @@ class RealBench:
     async def _in_process(self, cache: Cache) -> tuple[Replica, InProcess, Bare]:
         if cache not in self._local:
             replica = Replica(self._spec(cache, self._num_blocks(cache)), f"{POOL}/local", 0)
-            with _logging_steps(self._step_log if cache == "ample" else None):
+            with _logging_steps(self.step_log if cache == "ample" else None):
                 info = wire.decode_info(await replica.start())
             self._local[cache] = (replica, InProcess(replica, info), Bare(replica.engine, self.end_ids))
         return self._local[cache]

@@ -138,6 +138,14 @@ class InProcess:
         """Do nothing: the replica is its owner's."""
 
 
+class Played(msgspec.Struct, frozen=True):
+    """One run: when it began (Unix time), seconds from there to its last episode, the completed records."""
+
+    begun: float
+    wall_s: float
+    records: list[EpisodeRecord]
+
+
 class Player:
     """Plays a workload through the product. `renderer` is the served model's."""
 
@@ -147,10 +155,14 @@ class Player:
         self._keys = workload.keys(self._plan)
         self._renderer = renderer
 
+    @property
+    def episodes(self) -> list[str]:
+        """The names of all episodes, in the order in which they are admitted."""
+        return [str(key) for key in self._keys]
+
     async def record(self, backend: Backend, max_live: int) -> list[Call]:
         """Play once, sampling freely, and return the calls."""
-        _, _, records = await self._play(Adapted(backend, limiting(self._workload)), max_live, self._keys)
-        return self._calls(records)
+        return self._calls((await self._play(Adapted(backend, limiting(self._workload)), max_live, self._keys)).records)
 
     async def measure(
         self, backend: Any, calls: Sequence[Call], max_live: int | None, num_episodes: int | None = None
@@ -159,18 +171,20 @@ class Player:
 
         `max_live` None leaves admission to the KV cache. Raises RuntimeError when the cache cannot be emptied.
         """
+        preempted = _preemptions(backend)
+        played = await self.replay(backend, calls, max_live, num_episodes)
+        return Outcome(played.wall_s, self._finishes(played), _preemptions(backend) - preempted)
+
+    async def replay(
+        self, backend: Any, calls: Sequence[Call], max_live: int | None, num_episodes: int | None = None
+    ) -> Played:
+        """As `measure`, but return the records."""
         if not await backend.forget_prefixes():
             raise RuntimeError("the prefix cache must be empty at the start, got blocks in use: end all requests first")
-        preempted = _preemptions(backend)
-        keys = self._keys[:num_episodes]
-        begun, wall_s, records = await self._play(Adapted(backend, forcing(calls)), max_live, keys)
-        finishes = self._finishes(records, begun)
-        return Outcome(wall_s, finishes, _preemptions(backend) - preempted)
+        return await self._play(Adapted(backend, forcing(calls)), max_live, self._keys[:num_episodes])
 
-    async def _play(
-        self, backend: Backend, max_live: int | None, keys: Sequence[EpisodeKey]
-    ) -> tuple[float, float, list[EpisodeRecord]]:
-        """Return begin (Unix time), wall time and the records. Raises RuntimeError when an episode did not complete."""
+    async def _play(self, backend: Backend, max_live: int | None, keys: Sequence[EpisodeKey]) -> Played:
+        """Raises RuntimeError when an episode did not complete."""
         with tempfile.TemporaryDirectory(prefix="sandplay-bench-") as scratch:
             journal = Journal.open(RunDirectory.create(Path(scratch) / "run"))
             clock = SystemClock()
@@ -190,7 +204,7 @@ class Player:
             try:
                 await scheduler.run()
                 wall_s = time.perf_counter() - started
-                return begun, wall_s, _completed(journal.episodes(limit=len(keys)), len(keys))
+                return Played(begun, wall_s, _completed(journal.episodes(limit=len(keys)), len(keys)))
             finally:
                 await asyncio.shield(journal.close())
 
@@ -198,13 +212,13 @@ class Player:
         cast = RunCast(self._plan)
         return calls_of_all(records, lambda record: lambda: cast.play(record.key), self._renderer)
 
-    def _finishes(self, records: Sequence[EpisodeRecord], begun: float) -> tuple[Finish, ...]:
-        replies = {(r.episode, s.path): s.reply for r in records for s in r.steps if s.reply is not None}
+    def _finishes(self, played: Played) -> tuple[Finish, ...]:
+        replies = {(r.episode, s.path): s.reply for r in played.records for s in r.steps if s.reply is not None}
         finishes = []
-        for call in self._calls(records):
+        for call in self._calls(played.records):
             reply = replies[call.key]
             work = digest(call.episode, call.path, call.prompt_ids, call.completion_ids)
-            finishes.append(Finish(reply.started_at + reply.latency_s - begun, reply.usage, work))
+            finishes.append(Finish(reply.started_at + reply.latency_s - played.begun, reply.usage, work))
         return tuple(finishes)
 
 

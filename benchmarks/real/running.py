@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import uvloop
 
@@ -13,7 +14,9 @@ from benchmarks.real.workload import Workload
 Measure = Callable[[RealBench, int], Awaitable[list[Figure]]]
 
 
-def run_row(measure: Measure, repeats: int, workload: Workload | None = None) -> list[Figure]:
+def run_row(
+    measure: Measure, repeats: int, workload: Workload | None = None, step_log: Path | None = None
+) -> list[Figure]:
     """Return the row's figures; blocks for minutes. Call it under `if __name__ == "__main__"`: engines are spawned.
 
     SIGTERM ends the engines before the process. Raises `asyncio.CancelledError` then.
@@ -23,7 +26,7 @@ def run_row(measure: Measure, repeats: int, workload: Workload | None = None) ->
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with RealBench(workload or Workload()) as bench:
+        async with RealBench(workload or Workload(), step_log=step_log) as bench:
             return await measure(bench, repeats)
 
     return uvloop.run(run())

@@ -17,7 +17,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
     Each call may say between `tokens[0]` and `tokens[1]` tokens; how many is drawn per call, so that lengths differ as
     they do in real dialogues. `kv_cache_gib` (CPU only) is the ample cache, the tight one holds a `tight_share` of the
-    working set. `num_sequential` is the least number of calls made one at a time. `seed` picks the cases.
+    working set. Rivals of the product play `num_rival_dialogues` of the sessions; `num_sequential` is the least number
+    of calls made one at a time. `seed` picks the cases.
     """
 
     model: str = "smollm2-135m"
@@ -29,6 +30,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_gib: float = 1.5
     block_size: int = 32
     tight_share: float = 1 / 3
+    num_rival_dialogues: int = 32
     num_sequential: int = 64
     seed: int = 0
 
@@ -44,14 +46,17 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
     def plan(self) -> Plan:
         """Return the sessions as a plan."""
-        table = {
+        return make_plan(self.table(), Path.cwd())
+
+    def table(self) -> dict[str, Any]:
+        """Return the sessions' configuration, the model as some endpoint."""
+        return {
             "seed": self.seed,
             "protocol": {"name": "counseling", "max_turns": self.exchanges, "max_tokens": self.tokens[1]},
             "cases": {"source": "sampled", "limit": min(self.num_dialogues, 500), "repeats": self._repeats},
             "models": {POOL: {"kind": "openai", "model": self.model}},
             "roles": {"patient": POOL, "therapist": POOL},
         }
-        return make_plan(table, Path.cwd())
 
     def keys(self, plan: Plan) -> list[EpisodeKey]:
         """Return the episodes to play."""
@@ -68,5 +73,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
         return -(-self.num_dialogues // 500)
 
 
-SMALL = Workload(num_dialogues=4, exchanges=1, tokens=(4, 8), slots=4, kv_cache_gib=0.5, num_sequential=4)
+SMALL = Workload(
+    num_dialogues=4, exchanges=1, tokens=(4, 8), slots=4, kv_cache_gib=0.5, num_rival_dialogues=4, num_sequential=4
+)
 """Seconds instead of minutes: for tests."""

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.real import ROWS
 from benchmarks.real.product import forcing, limiting
 from benchmarks.real.server import arguments
 from benchmarks.real.workload import SMALL, Workload
@@ -47,7 +46,3 @@ def test_a_trace_is_named_after_what_determines_it() -> None:
     assert SMALL.name == Workload(**{name: getattr(SMALL, name) for name in SMALL.__struct_fields__}).name
     assert len({Workload(seed=seed, num_dialogues=4).name for seed in range(3)}) == 3
     assert Workload(slots=4).name == Workload(slots=8).name
-
-
-def test_rows_are_named_after_what_is_real() -> None:
-    assert all(name.startswith("real_") and callable(row) for name, row in ROWS.items())

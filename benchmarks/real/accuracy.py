@@ -1,0 +1,131 @@
+"""Row: how well the simulation predicts real runs that it was not fitted to.
+
+Step times are fitted to the steps of one recorded run (live = slots). Five other runs are then played for real and
+simulated: a quarter and four times as many live dialogues, replies half and twice as long, and a KV cache of a third
+of the working set. The simulation is given the replies' lengths, which nobody can know beforehand, and nothing else
+of the run that it predicts.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from benchmarks.figures import Figure, figure
+from benchmarks.real.bench import Cache, RealBench
+from benchmarks.real.product import Played
+from benchmarks.real.running import run_row
+from benchmarks.real.workload import POOL, Workload
+from benchmarks.trace import Call
+from engine.planning import make_plan
+from engine.simulation.latency import Coefficients, fit, read_steps
+from engine.simulation.pools import Settings
+from engine.simulation.simulate import simulate
+
+Lengthen: TypeAlias = Callable[[tuple[int, ...]], tuple[int, ...]]
+WORKLOAD: Final = Workload(num_dialogues=32)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run: how many dialogues live per slot (None: as admission sees fit), what becomes of replies, which cache."""
+
+    name: str
+    live_per_slot: float | None = 1
+    lengthen: Lengthen = lambda ids: ids
+    cache: Cache = "ample"
+
+    def max_live(self, slots: int) -> int | None:
+        """Return the bound on live dialogues."""
+        return None if self.live_per_slot is None else max(round(self.live_per_slot * slots), 1)
+
+
+RECORDED: Final = Run("recorded")
+HELD_OUT: Final = (
+    Run("a quarter live", 0.25),
+    Run("four times live", 4),
+    Run("half as long", lengthen=lambda ids: ids[: max(len(ids) // 2, 1)]),
+    Run("twice as long", lengthen=lambda ids: ids[:-1] + ids),
+    Run("a third of the cache", None, cache="tight"),
+)
+
+
+def measure(repeats: int) -> list[Figure]:
+    """Return the row's figures; blocks for minutes."""
+    with TemporaryDirectory(prefix="sandplay-bench-") as scratch:
+        return run_row(measure_accuracy, repeats, WORKLOAD, Path(scratch) / "steps.jsonl")
+
+
+async def measure_accuracy(bench: RealBench, repeats: int) -> list[Figure]:
+    """Return the errors of episodes per second on held-out runs in percent, median and worst, and that of the fit."""
+    fits: list[Coefficients] = []
+    errors: dict[str, list[float]] = {run.name: [] for run in (RECORDED, *HELD_OUT)}
+    for _ in range(repeats):
+        num_steps = _num_steps(bench)
+        played = await _play(bench, RECORDED)
+        assert bench.step_log is not None
+        fits.append(fit(read_steps(bench.step_log)[num_steps:], "the recorded run"))
+        errors[RECORDED.name].append(await _error(bench, RECORDED, played, fits[-1]))
+        for run in HELD_OUT:
+            errors[run.name].append(await _error(bench, run, await _play(bench, run), fits[-1]))
+    held_out = [*zip(*(errors[run.name] for run in HELD_OUT), strict=True)]
+    about = bench.configuration(fit=msgspec.to_builtins(fits[-1]), errors_pct=errors)
+
+    def error(name: str, values: Sequence[float], goal: float | None) -> Figure:
+        return figure(name, "%", values, goal=goal, is_at_most=True, configuration=about)
+
+    return [
+        error("simulation_error_pct", [statistics.median(map(abs, once)) for once in held_out], 2.0),
+        error("simulation_error_worst_pct", [max(map(abs, once)) for once in held_out], 5.0),
+        error("simulation_error_recorded_pct", [abs(value) for value in errors[RECORDED.name]], None),
+    ]
+
+
+def _num_steps(bench: RealBench) -> int:
+    assert bench.step_log is not None
+    return len(read_steps(bench.step_log)) if bench.step_log.exists() else 0
+
+
+async def _play(bench: RealBench, run: Run) -> Played:
+    """Play a run for real, the replica in this process."""
+    backend = await bench.in_process(run.cache)
+    calls = [_lengthened(call, run.lengthen) for call in bench.trace.calls]
+    return await bench.player.replay(backend, calls, run.max_live(bench.workload.slots))
+
+
+def _lengthened(call: Call, lengthen: Lengthen) -> Call:
+    return msgspec.structs.replace(call, completion_ids=lengthen(call.completion_ids))
+
+
+async def _error(bench: RealBench, run: Run, played: Played, coefficients: Coefficients) -> float:
+    """Return by how many percent the simulation's episodes per second exceed the real run's."""
+    plan = make_plan(await _table(bench, run), Path.cwd())
+    settings = Settings(coefficients=coefficients, records=played.records, is_replay=True)
+    predicted = simulate(plan, settings).episodes_per_s
+    measured = len(played.records) / played.wall_s
+    error = 100 * (predicted / measured - 1)
+    bench.say(f"{run.name}: {measured:.4f} episodes/s, predicted {predicted:.4f} ({error:+.1f} %)")
+    return error
+
+
+async def _table(bench: RealBench, run: Run) -> dict[str, Any]:
+    """Return the run's configuration as a user would write it for `sandplay simulate`."""
+    workload = bench.workload
+    gauges = (await bench.in_process(run.cache)).replicas()[0]
+    assert gauges.kv_tokens is not None
+    model = {
+        "kind": "vllm",
+        "model": str(bench.path),
+        "max_model_len": workload.max_model_len,
+        "max_num_seqs": workload.slots,
+        "block_size": workload.block_size,
+        "num_gpu_blocks_override": gauges.kv_tokens // workload.block_size,
+    }
+    max_live = run.max_live(workload.slots)
+    return {
+        **workload.table(),
+        "models": {POOL: model},
+        "scheduler": {"max_live": "auto" if max_live is None else max_live},
+    }

@@ -1,0 +1,113 @@
+"""What the real rows compare: which contenders, over how many dialogues, and the figures that come of them.
+
+Parts that share contenders are measured in one contest, so that each contender plays once per repeat for all of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from benchmarks.figures import Figure
+from benchmarks.real import sides as of
+from benchmarks.real.bench import RealBench
+from benchmarks.real.contest import Contest, contest
+from benchmarks.real.outcome import Outcome
+from benchmarks.trace import possible_hits
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Contenders by name, and the figures of a contest that they took part in."""
+
+    sides: tuple[str, ...]
+    figures: Callable[[Contest], list[Figure]]
+
+
+async def measure_parts(bench: RealBench, repeats: int, names: Sequence[str], *, is_whole: bool) -> list[Figure]:
+    """Return the figures of these parts from one contest, over all dialogues or (rivals) over the first ones."""
+    parts = [PARTS[name] for name in names]
+    wanted = dict.fromkeys(side for part in parts for side in part.sides)
+    sides = of.Sides(bench, bench.workload.num_dialogues if is_whole else bench.workload.num_rival_dialogues)
+    contenders = {name: await sides.open(name) for name in wanted}
+    outcomes = await contest(bench, repeats, contenders, once=[of.TRANSFORMERS])
+    done = Contest(bench, sides.trace, outcomes, {**sides.about, "sequential_calls": len(sides.sample.calls)})
+    return [figure for part in parts for figure in part.figures(done)]
+
+
+def _efficiency(done: Contest) -> list[Figure]:
+    """Efficiency = T* / T with T* = max(work ceiling, critical path), whole and in the steady state."""
+    path_s: float = done.about["critical_path_s"]
+
+    def whole(name: str, side: str, goal: float | None) -> Figure:
+        best = max(path_s, 0.0)
+        return done.compare(name, of.CEILING, side, lambda outcome: max(outcome.wall_s, best), goal)
+
+    return [
+        done.steady("efficiency_steady", of.PRODUCT, of.CEILING, 0.95),
+        whole("efficiency_whole", of.PRODUCT, 0.90),
+        done.steady("efficiency_steady_live_slots", of.NARROW, of.CEILING),
+        whole("efficiency_whole_live_slots", of.NARROW, None),
+        done.figure("ceiling", "tokens/s", of.CEILING, lambda outcome: outcome.rate),
+        done.figure("product", "tokens/s", of.PRODUCT, lambda outcome: outcome.rate),
+        *_cache(done, of.PRODUCT, ""),
+    ]
+
+
+def _cache(done: Contest, side: str, suffix: str) -> list[Figure]:
+    """Prefix hits against a cache that forgets nothing, preemptions per thousand calls."""
+    possible = possible_hits(done.trace.calls, done.bench.workload.block_size)
+
+    def preempted(outcome: Outcome) -> float:
+        return 1000 * outcome.preemptions / len(outcome.finishes)
+
+    return [
+        done.figure(f"prefix_hit_ratio{suffix}", "ratio", side, lambda one: one.cached_tokens / possible, goal=0.97),
+        done.figure(
+            f"preemptions_per_1k{suffix}", "preemptions/1000 calls", side, preempted, goal=1.0, is_at_most=True
+        ),
+    ]
+
+
+def _sequential(done: Contest) -> list[Figure]:
+    """Times faster than one call at a time, and that as a share of the most possible: ceiling / sequential."""
+    return [
+        _faster(done, "speedup_sequential", of.PRODUCT, of.SEQUENTIAL),
+        _faster(done, "speedup_most_possible", of.CEILING, of.SEQUENTIAL),
+        done.speedup("speedup_sequential_share", of.PRODUCT, of.CEILING, 0.9),
+        _faster(done, "speedup_transformers", of.PRODUCT, of.TRANSFORMERS),
+    ]
+
+
+def _faster(done: Contest, name: str, over: str, under: str) -> Figure:
+    """Compare with a contender that played a sample of the trace, or played in the first repeat alone."""
+    from benchmarks.figures import ratio
+
+    theirs = done.outcomes[under]
+    mine = done.outcomes[over][: len(theirs)]
+    about = done.configuration(sample=theirs[0].trace)
+    return ratio(name, [one.rate for one in mine], [one.rate for one in theirs], configuration=about)
+
+
+PARTS: Final = {
+    "ceiling": Part((of.CEILING, of.PRODUCT, of.NARROW), _efficiency),
+    "sequential": Part((of.CEILING, of.PRODUCT, of.SEQUENTIAL, of.TRANSFORMERS), _sequential),
+    "lockstep": Part(
+        (of.PRODUCT, of.WAVES), lambda done: [done.speedup("speedup_lockstep_cpu", of.PRODUCT, of.WAVES, 1.05)]
+    ),
+    "openai": Part((of.PRODUCT, of.OPENAI), lambda done: [done.speedup("speedup_openai", of.PRODUCT, of.OPENAI, 0.98)]),
+    "ray_hop": Part(
+        (of.PRODUCT, of.IN_PROCESS), lambda done: [done.speedup("ray_hop", of.PRODUCT, of.IN_PROCESS, 0.97)]
+    ),
+    "gather": Part(
+        (of.PRODUCT_TIGHT, of.GATHER_TIGHT),
+        lambda done: [
+            done.speedup("speedup_gather", of.PRODUCT_TIGHT, of.GATHER_TIGHT, 1.5),
+            *_cache(done, of.PRODUCT_TIGHT, "_tight"),
+        ],
+    ),
+    "openai_tight": Part(
+        (of.PRODUCT_TIGHT, of.OPENAI_TIGHT),
+        lambda done: [done.speedup("speedup_openai_tight", of.PRODUCT_TIGHT, of.OPENAI_TIGHT, 1.1)],
+    ),
+}
+"""Every comparison on a really served model, by name."""
