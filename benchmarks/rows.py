@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from benchmarks.figures import Figure
-from benchmarks.real import GROUPS, PART_NAMES, measure_named
+from benchmarks.real import GROUPS, PART_NAMES, measure_episodes, measure_named
 
 Measure = Callable[[int, bool], list[Figure]]
 REPEATS = 5
@@ -49,6 +49,7 @@ def _accuracy(repeats: int, is_brief: bool) -> list[Figure]:
 
 ROWS: dict[str, Row] = {
     "episodes": _ours("simulated.episodes:measure"),
+    "real_episodes": Row(measure=lambda count, _: measure_episodes(count), repeats=1),
     **{name: _real(parts) for name, parts in GROUPS.items()},
     **{name: _real((name,), is_in_all=False) for name in PART_NAMES},
     "real_accuracy": Row(measure=_accuracy, repeats=1),

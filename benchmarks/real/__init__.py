@@ -19,6 +19,16 @@ WHOLE: Final = frozenset(GROUPS["real"])
 """Parts that play all dialogues; the others play as many as rivals do."""
 
 
+def measure_episodes(repeats: int) -> list[Figure]:
+    """Return the figures of the pinned standard episode; blocks for minutes."""
+    from benchmarks.real.parts import measure_parts
+    from benchmarks.real.running import run_row
+    from benchmarks.real.workload import EPISODES
+
+    names = ("real_episodes",)
+    return run_row(lambda bench, count: measure_parts(bench, count, names, is_whole=True), repeats, EPISODES)
+
+
 def measure_named(names: tuple[str, ...], repeats: int) -> list[Figure]:
     """Return the figures of these parts from one contest; blocks for minutes."""
     from benchmarks.real.parts import measure_parts

@@ -6,6 +6,7 @@ of the working set. The simulation is given the replies' lengths, which nobody c
 of the run that it predicts.
 """
 
+import asyncio
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +61,8 @@ def measure(repeats: int) -> list[Figure]:
 
 async def measure_accuracy(bench: RealBench, repeats: int) -> list[Figure]:
     """Return the errors of episodes per second on held-out runs in percent, median and worst, and that of the fit."""
+    for cache in dict.fromkeys(run.cache for run in HELD_OUT):
+        await bench.warm_up(await bench.in_process(cache))
     fits: list[Coefficients] = []
     errors: dict[str, list[float]] = {run.name: [] for run in (RECORDED, *HELD_OUT)}
     for _ in range(repeats):
@@ -103,7 +106,8 @@ async def _error(bench: RealBench, run: Run, played: Played, coefficients: Coeff
     """Return by how many percent the simulation's episodes per second exceed the real run's."""
     plan = make_plan(await _table(bench, run), Path.cwd())
     settings = Settings(coefficients=coefficients, records=played.records, is_replay=True)
-    predicted = simulate(plan, settings).episodes_per_s
+    # In a thread of its own: the simulation runs on its own loop.
+    predicted = (await asyncio.to_thread(simulate, plan, settings)).episodes_per_s
     measured = len(played.records) / played.wall_s
     error = 100 * (predicted / measured - 1)
     bench.say(f"{run.name}: {measured:.4f} episodes/s, predicted {predicted:.4f} ({error:+.1f} %)")

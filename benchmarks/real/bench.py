@@ -27,10 +27,11 @@ from actors.replica import Replica
 from actors.spec import ModelSpec, RaySpec
 from actors.step_log import STEP_LOG
 from benchmarks.real.bare import Bare
-from benchmarks.real.product import InProcess, Player
+from benchmarks.real.composing import Composer
+from benchmarks.real.product import Adapted, InProcess, Player, limiting
 from benchmarks.real.server import Server
 from benchmarks.real.workload import POOL, Workload
-from benchmarks.trace import Trace, load_trace, make_trace, num_blocks, save_trace
+from benchmarks.trace import Call, Trace, load_trace, make_trace, num_blocks, save_trace
 from engine.caches import cache_directory
 
 Cache = Literal["ample", "tight"]
@@ -90,8 +91,7 @@ class RealBench:
         path = self._trace_file or cache_directory() / name
         if path.is_file():
             return load_trace(path)
-        self.say("recording the trace")
-        calls = await self.player.record(await self.product(), self.workload.num_dialogues)
+        calls = await self._record()
         plan = self.workload.plan()
         protocol: dict[str, Any] = {key: plan.table[key] for key in ("protocol", "cases", "seed")}
         trace = make_trace(
@@ -103,6 +103,13 @@ class RealBench:
         )
         save_trace(path, trace)
         return trace
+
+    async def _record(self) -> list[Call]:
+        if self.workload.is_arena:
+            return await self.player.record(Composer(self.workload.answers(), self.renderer, self.tokenizer))
+        self.say("recording the trace")
+        limited = Adapted(await self.product(), limiting(self.workload))
+        return await self.player.record(limited)
 
     async def close(self) -> None:
         """End everything."""

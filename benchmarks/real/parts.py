@@ -36,21 +36,20 @@ async def measure_parts(bench: RealBench, repeats: int, names: Sequence[str], *,
 
 def _efficiency(done: Contest) -> list[Figure]:
     """Efficiency = T* / T with T* = max(work ceiling, critical path), whole and in the steady state."""
-    path_s: float = done.about["critical_path_s"]
-
-    def whole(name: str, side: str, goal: float | None) -> Figure:
-        best = max(path_s, 0.0)
-        return done.compare(name, of.CEILING, side, lambda outcome: max(outcome.wall_s, best), goal)
-
     return [
         done.steady("efficiency_steady", of.PRODUCT, of.CEILING, 0.95),
-        whole("efficiency_whole", of.PRODUCT, 0.90),
+        _whole(done, "efficiency_whole", of.PRODUCT, 0.90),
         done.steady("efficiency_steady_live_slots", of.NARROW, of.CEILING),
-        whole("efficiency_whole_live_slots", of.NARROW, None),
+        _whole(done, "efficiency_whole_live_slots", of.NARROW, None),
         done.figure("ceiling", "tokens/s", of.CEILING, lambda outcome: outcome.rate),
         done.figure("product", "tokens/s", of.PRODUCT, lambda outcome: outcome.rate),
         *_cache(done, of.PRODUCT, ""),
     ]
+
+
+def _whole(done: Contest, name: str, side: str, goal: float | None) -> Figure:
+    path_s: float = done.about["critical_path_s"]
+    return done.compare(name, of.CEILING, side, lambda outcome: max(outcome.wall_s, path_s), goal)
 
 
 def _cache(done: Contest, side: str, suffix: str) -> list[Figure]:
@@ -65,6 +64,20 @@ def _cache(done: Contest, side: str, suffix: str) -> list[Figure]:
         done.figure(
             f"preemptions_per_1k{suffix}", "preemptions/1000 calls", side, preempted, goal=1.0, is_at_most=True
         ),
+    ]
+
+
+def _episodes(done: Contest) -> list[Figure]:
+    """Episodes of the whole protocol per second and hour, and the product's efficiency on them."""
+    number, calls = len(done.trace.episodes), len(done.trace.calls)
+    about = {"calls_per_episode": calls / number, "tokens_per_episode": done.trace.completion_tokens / number}
+    done = msgspec.structs.replace(done, about={**done.about, **about})
+    return [
+        done.figure("episodes_per_s_real", "episodes/s", of.PRODUCT, lambda outcome: number / outcome.wall_s),
+        done.figure("episodes_per_hour_real", "episodes/h", of.PRODUCT, lambda outcome: 3600 * number / outcome.wall_s),
+        done.steady("efficiency_steady_arena", of.PRODUCT, of.CEILING),
+        _whole(done, "efficiency_whole_arena", of.PRODUCT, None),
+        *_cache(done, of.PRODUCT, "_arena"),
     ]
 
 
@@ -89,6 +102,7 @@ def _faster(done: Contest, name: str, over: str, under: str) -> Figure:
 
 
 PARTS: Final = {
+    "real_episodes": Part((of.CEILING, of.PRODUCT), _episodes),
     "ceiling": Part((of.CEILING, of.PRODUCT, of.NARROW), _efficiency),
     "sequential": Part((of.CEILING, of.PRODUCT, of.SEQUENTIAL, of.TRANSFORMERS), _sequential),
     "lockstep": Part(

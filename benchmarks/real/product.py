@@ -16,6 +16,7 @@ import msgspec
 from actors import wire
 from actors.rendering import PromptRenderer
 from actors.replica import Replica
+from benchmarks.instant import InstantEmbedder
 from benchmarks.real.outcome import Finish, Outcome
 from benchmarks.real.recording import calls_of_all
 from benchmarks.real.workload import POOL, Workload
@@ -160,9 +161,9 @@ class Player:
         """The names of all episodes, in the order in which they are admitted."""
         return [str(key) for key in self._keys]
 
-    async def record(self, backend: Backend, max_live: int) -> list[Call]:
-        """Play once, sampling freely, and return the calls."""
-        return self._calls((await self._play(Adapted(backend, limiting(self._workload)), max_live, self._keys)).records)
+    async def record(self, backend: Backend) -> list[Call]:
+        """Play everything once, all dialogues live, and return the calls."""
+        return self._calls((await self._play(backend, len(self._keys), self._keys)).records)
 
     async def measure(
         self, backend: Any, calls: Sequence[Call], max_live: int | None, num_episodes: int | None = None
@@ -193,7 +194,7 @@ class Player:
                 keys=keys,
                 pools={POOL: backend},
                 roles=self._plan.config.roles,
-                embedder=None,
+                embedder=InstantEmbedder() if self._plan.spec.needs_embedder else None,
                 journal=journal,
                 admission=Admission(max_live, prior_tokens=forecast(self._plan, bytes_count).expected_context),
                 retry=RetryPolicy(),
