@@ -31,7 +31,8 @@ async def measure_parts(bench: RealBench, repeats: int, names: Sequence[str], *,
     contenders = {name: await sides.open(name) for name in wanted}
     outcomes = await contest(bench, repeats, contenders, once=[of.TRANSFORMERS])
     done = Contest(bench, sides.trace, outcomes, {**sides.about, "sequential_calls": len(sides.sample.calls)})
-    return [figure for part in parts for figure in part.figures(done)]
+    figures = [figure for part in parts for figure in part.figures(done)]
+    return [msgspec.structs.replace(figure, note=NOTES.get(figure.name, "")) for figure in figures]
 
 
 def _efficiency(done: Contest) -> list[Figure]:
@@ -125,3 +126,15 @@ PARTS: Final = {
     ),
 }
 """Every comparison on a really served model, by name."""
+
+_CORES = "Where engine and product share two cores, what scheduler, actor and journal take is the engine's loss."
+NOTES: Final = {
+    "efficiency_steady": _CORES,
+    "efficiency_whole": f"{_CORES} Ramp and tail count here.",
+    "speedup_sequential_share": _CORES,
+    "speedup_lockstep_cpu": "On a CPU a finished row costs nearly nothing: a step with fewer rows is that much shorter.",
+    "speedup_openai": _CORES,
+    "speedup_gather": "Prefill is cheap beside decoding on this model: evicted prefixes cost less than on a GPU.",
+    "speedup_openai_tight": "Prefill is cheap beside decoding on this model: evicted prefixes cost less than on a GPU.",
+}
+"""What limits a figure, should it miss its goal."""
