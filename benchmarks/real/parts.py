@@ -132,7 +132,7 @@ NOTES: Final = {
     "efficiency_steady": _CORES,
     "efficiency_whole": f"{_CORES} Ramp and tail count here.",
     "speedup_sequential_share": _CORES,
-    "speedup_lockstep_cpu": "On a CPU a finished row costs nearly nothing: a step with fewer rows is that much shorter.",
+    "speedup_lockstep_cpu": "On a CPU a finished row costs next to nothing: a step of fewer rows is that much shorter.",
     "speedup_openai": _CORES,
     "speedup_gather": "Prefill is cheap beside decoding on this model: evicted prefixes cost less than on a GPU.",
     "speedup_openai_tight": "Prefill is cheap beside decoding on this model: evicted prefixes cost less than on a GPU.",
