@@ -81,6 +81,8 @@ class Scheduler:
         self.metrics = metrics
         self.clock = clock
         self._live: dict[str, LiveEpisode] = {}
+        # Steps of shed dialogues, with their pools.
+        self._withheld: dict[str, list[tuple[str, OpenStep]]] = {}
         self._num_settling = 0
         # Read once per batch: what happens between two awaits happens at one moment.
         self._now = clock.now()
@@ -137,6 +139,7 @@ class Scheduler:
     async def _play(self) -> None:
         while not self._is_stopping:
             await self.journal.room()
+            self._resume()
             await self._admit()
             self._order.is_tail = self._next is None and self.admission.holds_all(self.num_live, self._pool_figures())
             if self._next is None and not self.num_live:
@@ -159,6 +162,12 @@ class Scheduler:
                     return
             await self.journal.room()
             await asyncio.sleep(0)
+
+    def _resume(self) -> None:
+        """Ask what was withheld of dialogues that may go on again."""
+        for name in self.admission.balance(self._pool_figures()):
+            for pool, step in self._withheld.pop(name, ()):
+                self._mailrooms[pool].post(step)
 
     def _advance(self) -> bool:
         """Look one episode ahead; return whether there is one."""
@@ -193,6 +202,7 @@ class Scheduler:
         dialogue: Dialogue[Any] = Dialogue(self.cast.play(identity.key), answers)
         live = LiveEpisode(identity, dialogue, {path: row.attempts for path, row in rows.items() if row.attempts})
         self._live[live.name] = live
+        self.admission.start(live.name)
         self.metrics.admitted(1)
         try:
             opened = dialogue.start()
@@ -223,7 +233,11 @@ class Scheduler:
         pool = self.roles.get(leaf.role)
         if pool is None:
             return StepFailed("protocol_error", f"role {leaf.role!r} has no model", leaf.path)
-        self._mailrooms[pool].post(live.opened(leaf, self._now))
+        step = live.opened(leaf, self._now)
+        if self.admission.is_shed(live.name):
+            self._withheld.setdefault(live.name, []).append((pool, step))
+        else:
+            self._mailrooms[pool].post(step)
         return None
 
     def _take(self, mailroom: Mailroom, batch: list[Completion]) -> None:

@@ -8,7 +8,7 @@ from benchmarks.figures import Figure, ratio
 from benchmarks.simulated.product import Change, Played, play
 from benchmarks.simulated.recorder import trace_of
 from benchmarks.simulated.workload import H200_SHAPE, SESSIONS_GPU, Workload, seeded
-from engine.admission import LIVE_PER_SLOT, Admission
+from engine.admission import LIVE_PER_SLOT, PRIOR_TOKENS, Admission
 from engine.backend import Request
 from engine.routing import Router
 from engine.simulation.faults import Fault
@@ -24,6 +24,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     workload: Workload
     replicas: int = 1
     max_live: int | None = None
+    prior_tokens: int = PRIOR_TOKENS
     admission: Callable[[], Admission] | None = None
     router: Callable[[], Router] = Router
     change: Callable[[], Change] | None = None
@@ -32,7 +33,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_it(self, workload: Workload) -> Played:
         """Play with the policy."""
-        return play(workload, replicas=self.replicas, admission=Admission(self.max_live), faults=self.faults)
+        admission = Admission(self.max_live, prior_tokens=self.prior_tokens)
+        return play(workload, replicas=self.replicas, admission=admission, faults=self.faults)
 
     def without(self, workload: Workload) -> Played:
         """Play without it."""
@@ -80,6 +82,12 @@ TRIALS: dict[str, Trial] = {
         workload=_sessions(1024, shape=TIGHT),
         admission=lambda: Admission(LIVE_PER_SLOT * TIGHT.slots),
         note="Without: four live dialogues per slot whatever they hold.",
+    ),
+    "policy_shedding": Trial(
+        workload=_sessions(512, shape=TIGHT),
+        prior_tokens=PRIOR_TOKENS // 4,
+        admission=lambda: Admission(None, prior_tokens=PRIOR_TOKENS // 4, can_shed=False),
+        note="Without: live dialogues all go on. Both expect a quarter of what a dialogue comes to hold.",
     ),
     "policy_depth_first": Trial(
         workload=_sessions(1024, shape=TIGHT),

@@ -47,6 +47,17 @@ def talk(key: EpisodeKey, num_turns: int = 3) -> Protocol[dict[str, Any]]:
     return {"similarity": floats[0], "turns": num_turns}
 
 
+def branching(key: EpisodeKey) -> Protocol[int]:
+    """Both roles at once, six times."""
+    views = {role: View.of(role).hear(str(key)) for role in ROLES}
+    for turn in range(6):
+        said = yield from both(
+            *(ask(Generate(f"{turn}/{role}", role, views[role], Sampling(64), "patient_turn")) for role in ROLES)
+        )
+        views = {role: views[role].say(one.text).hear("more") for role, one in zip(ROLES, said, strict=True)}
+    return len(views)
+
+
 class MakeCast:
     """A cast over one protocol function."""
 
@@ -72,6 +83,7 @@ def make_scheduler(
     embedder: Embedder | None = None,
     retry: RetryPolicy | None = None,
     timeout_s: float = 600.0,
+    admission: Admission | None = None,
 ) -> Scheduler:
     return Scheduler(
         cast=MakeCast(make),
@@ -80,7 +92,7 @@ def make_scheduler(
         roles=ROLES,
         embedder=embedder or ScriptedEmbedder(0.5),
         journal=journal,
-        admission=Admission(max_live),
+        admission=admission or Admission(max_live),
         retry=retry or RetryPolicy(max_attempts=3, base_s=0.0),
         metrics=Metrics(now=0.0, total=len(keys)),
         clock=SystemClock(),
@@ -132,6 +144,25 @@ async def test_the_number_of_live_dialogues_is_bounded_until_their_records_are_d
     assert max(seen) == 4
     assert backend.forgotten and len(set(backend.forgotten)) == 60
     await journal.close()
+
+
+async def test_shed_dialogues_wait_lose_nothing_and_end(rundir: RunDirectory) -> None:
+    backend = ScriptedBackend(lambda request: "word " * 40, kv_tokens=1500, slots=4)
+    admission = Admission(None, prior_tokens=1)
+    shed: list[int] = []
+    balance = admission.balance
+
+    def watched(pools: Any) -> list[str]:
+        resumed = balance(pools)
+        shed.append(admission.num_shed)
+        return resumed
+
+    admission.balance = watched  # type: ignore[method-assign]
+    records = await run_all(rundir, backend, make_keys(40), admission=admission, make=branching)
+    assert Counter(record.status for record in records) == {"completed": 40}
+    assert max(shed) > 0 and shed[-1] == 0
+    assert len(backend.requests) == sum(record.num_calls for record in records) == 40 * 12
+    assert (admission.num_shed, admission.committed("base")) == (0, 0)
 
 
 async def test_failures_are_data_and_keep_their_turns(rundir: RunDirectory) -> None:
