@@ -158,7 +158,8 @@ async def test_shed_dialogues_wait_lose_nothing_and_end(rundir: RunDirectory) ->
         return resumed
 
     admission.balance = watched  # type: ignore[method-assign]
-    records = await run_all(rundir, backend, make_keys(40), admission=admission, make=branching)
+    async with asyncio.timeout(60):
+        records = await run_all(rundir, backend, make_keys(40), admission=admission, make=branching)
     assert Counter(record.status for record in records) == {"completed": 40}
     assert max(shed) > 0 and shed[-1] == 0
     assert len(backend.requests) == sum(record.num_calls for record in records) == 40 * 12

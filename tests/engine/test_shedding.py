@@ -87,6 +87,28 @@ def test_what_would_only_queue_is_held_back_until_the_caches_are_known_to_hold_i
     assert admission.balance(make_pools()) == [f"e{n}" for n in range(num_asking, 20)]
 
 
+@pytest.mark.parametrize(("tokens_of_second", "expected"), [(100, ["e1"]), (0, [])])
+def test_what_has_not_begun_goes_on_only_where_it_could_start_now(tokens_of_second: int, expected: list[str]) -> None:
+    admission = make_live([9500, tokens_of_second])
+    admission.observe("base", "past", "patient", 9000)
+    admission.forget("past", ROLES)
+    assert admission.balance(make_pools()) == [] and shed(admission) == ["e1"]
+    # Room for what it holds, none for what it comes to hold.
+    admission.observe("base", "e0", "patient", 4000)
+    assert admission.balance(make_pools()) == expected
+
+
+def test_the_fullest_pool_decides() -> None:
+    pools = make_pools() | {"judge": make_pools(kv_tokens=1000)["base"]}
+    admission = make_live([100, 100, 100])
+    for number, tokens in enumerate((400, 400, 400)):
+        admission.observe("judge", f"e{number}", "judge", tokens)
+    assert admission.balance(pools) == []
+    assert shed(admission) == ["e2"]
+    admission.forget("e0", ROLES | {"judge": "judge"})
+    assert admission.balance(pools) == ["e2"]
+
+
 def test_where_nothing_is_known_of_caches_or_the_number_is_fixed_all_go_on() -> None:
     for admission in (Admission(99), Admission(None, can_shed=False)):
         assert shed(make_live([9000] * 9, admission)) == []
