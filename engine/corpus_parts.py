@@ -81,6 +81,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return self.parts[-1].last_seq if self.parts else -1
 
     @property
+    def next_file(self) -> str:
+        """The name of the part to come."""
+        return f"{self.journal:03d}-{len(self.parts):05d}.parquet"
+
+    @property
     def totals(self) -> Totals:
         """Sums over all parts."""
         return sum((p.totals for p in self.parts), Totals())
@@ -121,6 +126,14 @@ def write_part(rundir: RunDirectory, manifest: Manifest, records: Sequence[Episo
 
     Raises OSError, or what `to_table` raises.
     """
+    return keep_part(rundir, *form_part(manifest.next_file, records))
+
+
+def form_part(file: str, records: Sequence[EpisodeRecord]) -> tuple[Part, bytes]:
+    """Return records (at least one, in order of seq) as a part of that name and its bytes; touches no file.
+
+    Raises what `to_table` raises.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -128,11 +141,9 @@ def write_part(rundir: RunDirectory, manifest: Manifest, records: Sequence[Episo
 
     sink = pa.BufferOutputStream()
     pq.write_table(to_table(records), sink, compression="zstd", write_page_checksum=True)
-    data = sink.getvalue()
-    name = f"{manifest.journal:03d}-{len(manifest.parts):05d}.parquet"
-    write_atomic(rundir.episodes / name, data)
-    return Part(
-        file=name,
+    data = sink.getvalue().to_pybytes()
+    part = Part(
+        file=file,
         rows=len(records),
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
@@ -140,6 +151,13 @@ def write_part(rundir: RunDirectory, manifest: Manifest, records: Sequence[Episo
         last_seq=records[-1].seq,
         totals=sum((Totals.of(r) for r in records), Totals()),
     )
+    return part, data
+
+
+def keep_part(rundir: RunDirectory, part: Part, data: bytes) -> Part:
+    """Make a part's bytes durable; it does not count yet. Raises OSError."""
+    write_atomic(rundir.episodes / part.file, data)
+    return part
 
 
 def name_part(rundir: RunDirectory, manifest: Manifest, part: Part) -> Manifest:

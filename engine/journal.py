@@ -54,15 +54,14 @@ class Journal:
         self._ended: dict[EpisodeKey, Status] = dict(sealed_keys(rundir, manifest))
         self._totals = manifest.totals
         store.prune_ids(_sealed_ids(store, self._ended))
-        unsealed = [record for _, record in store.ended()]
-        for record in unsealed:
+        unsealed = store.bodies()
+        for _, record in store.ended():
             self._ended[record.key] = record.status
             self._totals += Totals.of(record)
         self._live = _live_rows(store)
         self._next_id = store.last_id() + 1
-        last_seq = max([manifest.last_seq, *(r.seq for r in unsealed)])
-        self._next_seq = last_seq + 1
-        self._writer = Writer(store, rundir, manifest, seal_every=seal_every, unsealed=len(unsealed), last_seq=last_seq)
+        self._next_seq = max([manifest.last_seq, *(seq for seq, _ in unsealed)]) + 1
+        self._writer = Writer(store, rundir, manifest, seal_every=seal_every, unsealed=unsealed)
 
     @classmethod
     def open(cls, rundir: RunDirectory, *, index: int = 0, seal_every: int = 256, exclusive: bool = False) -> "Journal":
@@ -94,7 +93,7 @@ class Journal:
             state = "live" if name in self._live else "ended"
             raise JournalError(f"an episode must be admitted once, got {name}, which is {state}: this is a bug")
         id_ = self._next_id
-        self._writer.put(Admit((id_, key.case, key.repeat, key.attempt, seed, started_at)), ROW_BYTES)
+        self._writer.put(Admit((id_, key.case, key.repeat, key.attempt, seed, started_at), ROW_BYTES))
         self._next_id += 1
         self._live[name] = _Live(id_, LiveEpisode(key, seed, started_at), {})
 
@@ -105,14 +104,14 @@ class Journal:
             raise JournalError(f"a step must be answered once, got {episode} {path} again: this is a bug")
         body = encode(answer)
         kind = REPLY if isinstance(answer, Reply) else FLOATS
-        self._writer.put(Step((live.id, path, kind, hash, body)), len(body) + ROW_BYTES)
+        self._writer.put(Step((live.id, path, kind, hash, body), len(body) + ROW_BYTES))
         live.answered[path] = None
 
     def attempt(self, episode: str, path: str, attempt: AttemptRecord) -> None:
         """Record a failed attempt of a step. Raises JournalError for an episode that is not live."""
         live = self._require_live(episode)
         body = encode(attempt)
-        self._writer.put(Step((live.id, path, ATTEMPT, b"", body)), len(body) + ROW_BYTES)
+        self._writer.put(Step((live.id, path, ATTEMPT, b"", body), len(body) + ROW_BYTES))
 
     def end(self, record: EpisodeRecord, done: Callable[[], None] | None = None) -> None:
         """Record that an episode has ended; its `seq` is given here, in order of the calls.
@@ -124,7 +123,7 @@ class Journal:
         numbered = msgspec.structs.replace(record, seq=self._next_seq)
         body = encode(numbered)
         loop = asyncio.get_running_loop() if done is not None else None
-        self._writer.put(End((self._next_seq, live.id, body), loop, done), len(body) + ROW_BYTES)
+        self._writer.put(End((self._next_seq, live.id, body), len(body) + ROW_BYTES, loop, done))
         self._next_seq += 1
         del self._live[record.episode]
         self._ended[record.key] = record.status

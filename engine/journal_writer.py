@@ -7,41 +7,44 @@ happened; a callback or future resolves only after the commit that holds its ope
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 import msgspec
 
-from engine.corpus_parts import Manifest, name_part, write_part
+from engine.corpus_parts import Manifest
 from engine.errors import JournalError
 from engine.journal_store import AdmitRow, EndRow, StepRow, Store, journal_error
-from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
+from engine.unsealed import SealRow, Unsealed
 
 COMMIT_EVERY_S = 0.02
 # What may be recorded and not yet durable before `room` makes its callers wait: about a quarter second of writing.
 MAX_QUEUED_OPS = 8192
 MAX_QUEUED_BYTES = 32 << 20
-MAX_UNSEALED_BYTES = 64 << 20
 
 
 class Admit(msgspec.Struct, frozen=True, gc=False):
-    """An episode starts."""
+    """An episode starts. `size` is what an operation weighs in the queue, in bytes."""
 
     row: AdmitRow
+    size: int
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
     """An answer or a failed attempt."""
 
     row: StepRow
+    size: int
 
 
 class End(msgspec.Struct, frozen=True):
     """An episode ends; `done` runs on `loop` once that is durable."""
 
     row: EndRow
+    size: int
     loop: asyncio.AbstractEventLoop | None = None
     done: Callable[[], None] | None = None
 
@@ -69,42 +72,55 @@ class Gauges(msgspec.Struct, frozen=True):
 class Writer:
     """Takes operations from the loop's thread, writes them on its own.
 
-    Owns `store` from here on and closes it when it ends. `unsealed` and `unsealed_bytes` say what the store holds of
-    terminal episodes already. After a failure everything raises the same JournalError.
+    Owns `store` from here on and closes it when it ends. `unsealed` are the terminal episodes that the store holds
+    already. After a failure everything raises the same JournalError.
     """
 
     def __init__(
-        self, store: Store, rundir: RunDirectory, manifest: Manifest, *, seal_every: int, unsealed: int, last_seq: int
+        self, store: Store, rundir: RunDirectory, manifest: Manifest, *, seal_every: int, unsealed: Sequence[SealRow]
     ) -> None:
-        self.manifest = manifest
         self.failure: JournalError | None = None
-        self._store, self._rundir, self._seal_every = store, rundir, seal_every
-        self._unsealed, self._unsealed_bytes, self._last_seq = unsealed, 0, last_seq
+        self._store = store
+        self._unsealed = Unsealed(store, rundir, manifest, seal_every, unsealed, self._notify)
         self._changed = threading.Condition()
-        self._queue: list[Op] = []
+        self._queue: deque[Op] = deque()
         self._waiting: list[asyncio.Future[None]] = []
         self._watchers: list[asyncio.Future[None]] = []
-        self._num_open = self._bytes_open = self._bytes_taken = self._commits = 0
+        # What was put is counted by the loop's thread alone, what is durable by the writer's: neither needs the lock.
+        self._num_put = self._bytes_put = self._num_done = self._bytes_done = self._commits = 0
         self._commit_s = self._last = 0.0
-        self._is_urgent = self._is_closing = self._is_closed = False
+        self._is_idle = self._is_urgent = self._is_closing = self._is_closed = False
         self._thread = threading.Thread(target=self._run, name=f"journal-{manifest.journal}", daemon=True)
         self._thread.start()
 
-    def put(self, op: Op, size: int = 0) -> None:
-        """Enqueue an operation of about `size` bytes; never blocks. Raises JournalError after a failure or `close`."""
-        with self._changed:
+    @property
+    def manifest(self) -> Manifest:
+        """What is sealed."""
+        return self._unsealed.manifest
+
+    @property
+    def sealer_pid(self) -> int | None:
+        """The sealing process's id while there is one."""
+        return self._unsealed.pid
+
+    def put(self, op: Admit | Step | End) -> None:
+        """Enqueue an operation; never blocks. Raises JournalError after a failure or `close`."""
+        if self.failure is not None or self._is_closing:
             self._require_open()
-            self._queue.append(op)
-            self._num_open += 1
-            self._bytes_open += size
-            if isinstance(op, Barrier):
-                self._is_urgent = True
-                self._is_closing = self._is_closing or op.closes
-            if len(self._queue) == 1 or self._is_urgent:
-                self._changed.notify()
+        self._num_put += 1
+        self._bytes_put += op.size
+        self._queue.append(op)
+        if self._is_idle:
+            self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     async def room(self) -> None:
         """Return once less than a bounded amount is queued. Raises JournalError after a failure."""
+        if not self._is_full and self.failure is None and not self._is_closing:
+            return
         with self._changed:
             self._require_open()
             if not self._is_full:
@@ -118,7 +134,13 @@ class Writer:
     async def reach(self, *, seals: bool = False, closes: bool = False) -> None:
         """Return once everything put so far is durable. Raises JournalError when it cannot become so."""
         future = asyncio.get_running_loop().create_future()
-        self.put(Barrier(future, seals, closes))
+        # Under the lock, so that a failure finds either nobody or the one who waits.
+        with self._changed:
+            self._require_open()
+            self._is_closing = closes
+            self._queue.append(Barrier(future, seals, closes))
+            self._is_urgent = True
+            self._changed.notify()
         await future
 
     async def close(self) -> None:
@@ -142,12 +164,14 @@ class Writer:
 
     def gauges(self) -> Gauges:
         """Return the latest figures."""
-        with self._changed:
-            return Gauges(self._num_open, self._bytes_open, self._commits, self._commit_s)
+        queued, queued_bytes = self._num_put - self._num_done, self._bytes_put - self._bytes_done
+        return Gauges(queued, queued_bytes, self._commits, self._commit_s)
 
     @property
     def _is_full(self) -> bool:
-        return self._num_open >= MAX_QUEUED_OPS or self._bytes_open >= MAX_QUEUED_BYTES
+        return (
+            self._num_put - self._num_done >= MAX_QUEUED_OPS or self._bytes_put - self._bytes_done >= MAX_QUEUED_BYTES
+        )
 
     def _require_open(self) -> None:
         if self.failure is not None:
@@ -164,9 +188,11 @@ class Writer:
         except Exception as error:  # noqa: BLE001  whatever stops the writer must reach those who wait for it
             self._fail(journal_error(self._store.path, error), batch)
         finally:
-            self._close_store()
+            self._put_down()
 
-    def _close_store(self) -> None:
+    def _put_down(self) -> None:
+        with suppress(Exception):
+            self._unsealed.close()
         with suppress(Exception):
             self._store.close()
         with self._changed:
@@ -176,25 +202,29 @@ class Writer:
     def _take(self) -> list[Op]:
         """Wait for work, then for the rest of the commit interval unless somebody waits for durability."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._queue))
+            self._is_idle = True
+            self._changed.wait_for(lambda: bool(self._queue) or self._unsealed.is_ready)
+            self._is_idle = False
             rest_s = self._last + COMMIT_EVERY_S - time.monotonic()
             if rest_s > 0:
                 self._changed.wait_for(lambda: self._is_urgent, rest_s)
-            batch, self._queue = self._queue, []
             self._is_urgent = False
-            self._bytes_taken = self._bytes_open
-            return batch
+        queue = self._queue
+        return [queue.popleft() for _ in range(len(queue))]
 
     def _write(self, batch: Sequence[Op]) -> None:
         self._last = time.monotonic()
-        self._commit(batch)
+        ends = self._commit(batch)
         self._commit_s = time.monotonic() - self._last
         self._tell_done(batch)
         # What is durable no longer counts: the loop goes on while parts are sealed.
-        self._tell_room(len(batch))
+        self._tell_room(batch)
         barriers = [op for op in batch if isinstance(op, Barrier)]
-        if any(b.seals for b in barriers) or self._is_due:
-            self._seal()
+        self._unsealed.add([(seq, body) for seq, _, body in ends])
+        if any(b.seals for b in barriers):
+            self._unsealed.finish()
+        else:
+            self._unsealed.advance()
         if any(b.closes for b in barriers):
             self._store.shrink(whole=True)
             self._store.close()
@@ -202,7 +232,7 @@ class Writer:
                 self._is_closed = True
         _resolve([b.future for b in barriers], None)
 
-    def _commit(self, batch: Sequence[Op]) -> None:
+    def _commit(self, batch: Sequence[Op]) -> list[EndRow]:
         ends = [op.row for op in batch if isinstance(op, End)]
         # The record of an episode that ended holds its steps: those of the same batch need no rows.
         ended = {id_ for _, id_, _ in ends}
@@ -211,50 +241,30 @@ class Writer:
         if admits or steps or ends:
             self._store.commit(admits, steps, ends)
             self._commits += 1
-        if ends:
-            self._last_seq = ends[-1][0]
-            self._unsealed += len(ends)
-            self._unsealed_bytes += sum(len(record) for _, _, record in ends)
+        return ends
 
     def _tell_done(self, batch: Sequence[Op]) -> None:
         for op in batch:
             if isinstance(op, End) and op.loop is not None and op.done is not None:
                 _on_loop(op.loop, op.done)
 
-    def _tell_room(self, num_done: int) -> None:
+    def _tell_room(self, batch: Sequence[Op]) -> None:
+        sizes = [op.size for op in batch if not isinstance(op, Barrier)]
         with self._changed:
-            self._num_open -= num_done
-            self._bytes_open -= self._bytes_taken
+            self._num_done += len(sizes)
+            self._bytes_done += sum(sizes)
             waiting: list[asyncio.Future[None]] = []
             if not self._is_full:
                 waiting, self._waiting = self._waiting, []
         _resolve(waiting, None)
-
-    @property
-    def _is_due(self) -> bool:
-        return self._unsealed >= self._seal_every or self._unsealed_bytes >= MAX_UNSEALED_BYTES
-
-    def _seal(self) -> None:
-        """Move every terminal episode into parts: part, manifest, prune, in this order."""
-        while self._unsealed:
-            rows = self._store.ended(self.manifest.last_seq, limit=self._seal_every)
-            if not rows:
-                break
-            self._seal_some([record for _, record in rows])
-        self._unsealed = self._unsealed_bytes = 0
-        self._store.shrink()
-
-    def _seal_some(self, records: Sequence[EpisodeRecord]) -> None:
-        part = write_part(self._rundir, self.manifest, records)
-        self.manifest = name_part(self._rundir, self.manifest, part)
-        self._store.prune_sealed(self.manifest.last_seq)
 
     def _fail(self, failure: JournalError, batch: Sequence[Op]) -> None:
         with self._changed:
             self.failure = failure
             pending = [op.future for op in (*batch, *self._queue) if isinstance(op, Barrier)]
             pending += self._waiting + self._watchers
-            self._queue, self._waiting, self._watchers = [], [], []
+            self._waiting, self._watchers = [], []
+            self._queue.clear()
         _resolve(pending, failure)
 
 

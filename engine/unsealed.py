@@ -1,0 +1,113 @@
+"""Terminal episodes on their way from the journal into parts: part, manifest, prune, in this order.
+
+Invariant: one part is formed at a time, in order of seq; rows are pruned only once a manifest that is durable names
+their part. Used by the writer's thread alone. Knows nothing of queues or dialogues.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from engine.corpus_parts import Manifest, Part, keep_part, name_part
+from engine.journal_store import Store
+from engine.rundir import RunDirectory
+from engine.sealing import Job, Sealer, form_encoded
+
+MAX_PART_BYTES = 32 << 20
+# Encoded records held back while parts are formed elsewhere; beyond it the writer waits, and with it the loop.
+MAX_UNSEALED_BYTES = 64 << 20
+
+SealRow = tuple[int, bytes]
+"""An episode's seq and its encoded record."""
+
+
+class Unsealed:
+    """What has ended and is in no part yet. `rows` are those the store holds already, in order of seq.
+
+    `wake` is called from another thread when `is_ready` becomes true.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rundir: RunDirectory,
+        manifest: Manifest,
+        seal_every: int,
+        rows: Sequence[SealRow],
+        wake: Callable[[], None],
+    ) -> None:
+        self.manifest = manifest
+        self._store, self._rundir, self._seal_every, self._wake = store, rundir, seal_every, wake
+        self._rows = deque(rows)
+        self._num_bytes = sum(len(body) for _, body in rows)
+        self._sealer = Sealer()
+        self._job: Job | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a part has been formed and waits for its name."""
+        return self._job is not None and self._job.is_done
+
+    @property
+    def pid(self) -> int | None:
+        """The sealing process's id while there is one."""
+        return self._sealer.pid
+
+    def add(self, rows: Sequence[SealRow]) -> None:
+        """Take up episodes that have ended, in order of seq, and are durable in the store."""
+        self._rows.extend(rows)
+        self._num_bytes += sum(len(body) for _, body in rows)
+
+    def advance(self) -> None:
+        """Name what is formed and form what is due; wait only while too much is held back."""
+        while self._job is not None or self._is_due:
+            if self._job is None:
+                self._form()
+            elif self._job.is_done or self._num_bytes > MAX_UNSEALED_BYTES:
+                self._name(self._job.part())
+            else:
+                return
+
+    def finish(self) -> None:
+        """Move everything into parts."""
+        while self._job is not None or self._rows:
+            if self._job is None:
+                self._form()
+            else:
+                self._name(self._job.part())
+
+    @property
+    def _is_due(self) -> bool:
+        return len(self._rows) >= self._seal_every or self._num_bytes >= MAX_PART_BYTES
+
+    def _form(self) -> None:
+        bodies = self._next_bodies()
+        if self._sealer.is_worth(sum(map(len, bodies))):
+            self._job = Job(self._sealer, self._rundir, self.manifest, bodies, self._wake)
+        else:
+            self._name(keep_part(self._rundir, *form_encoded(self.manifest.next_file, bodies)))
+
+    def _next_bodies(self) -> list[bytes]:
+        """The records of the next part: at least one."""
+        bodies: list[bytes] = []
+        num_bytes = 0
+        for _, body in itertools.islice(self._rows, self._seal_every):
+            bodies.append(body)
+            num_bytes += len(body)
+            if num_bytes >= MAX_PART_BYTES:
+                break
+        return bodies
+
+    def _name(self, part: Part) -> None:
+        self._job = None
+        self.manifest = name_part(self._rundir, self.manifest, part)
+        self._store.prune_sealed(part.last_seq)
+        while self._rows and self._rows[0][0] <= part.last_seq:
+            self._num_bytes -= len(self._rows.popleft()[1])
+        self._store.shrink()
+
+    def close(self) -> None:
+        """End what is being formed, unnamed, and the sealing process."""
+        if self._job is not None:
+            self._job.wait()
+        self._sealer.close()
