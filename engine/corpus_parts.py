@@ -43,17 +43,18 @@ class Totals(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, record: EpisodeRecord) -> "Totals":
         """Return the totals of one episode."""
-        replies = [s.reply for s in record.steps if s.reply is not None]
-        return cls(
-            completed=int(record.status == "completed"),
-            failed=int(record.status == "failed"),
-            cancelled=int(record.status == "cancelled"),
-            calls=record.num_calls,
-            turns=len(replies),
-            prompt_tokens=sum(r.usage.prompt_tokens for r in replies),
-            completion_tokens=sum(r.usage.completion_tokens for r in replies),
-            cached_tokens=sum(r.usage.cached_tokens for r in replies),
-        )
+        calls = turns = prompt_tokens = completion_tokens = cached_tokens = 0
+        for step in record.steps:
+            calls += len(step.attempts) if step.kind == "generate" else 0
+            if (reply := step.reply) is not None:
+                usage = reply.usage
+                turns += 1
+                prompt_tokens += usage.prompt_tokens
+                completion_tokens += usage.completion_tokens
+                cached_tokens += usage.cached_tokens
+        status = record.status
+        ends = (int(status == "completed"), int(status == "failed"), int(status == "cancelled"))
+        return cls(*ends, calls + turns, turns, prompt_tokens, completion_tokens, cached_tokens)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,8 +31,9 @@ WAL_BYTES = 4 << 20
 # Pruning touches pages that were written long ago: read again from the file, they are a third of its cost.
 CACHE_KIB = 64 << 10
 
-ROWS_PER_STATEMENT = (1024, 128, 16, 4, 1)
-"""Few sizes, so that the driver's cache of prepared statements holds them all."""
+MAX_ROWS, STRIDE = 512, 32
+"""Rows of a statement: as many as there are, in few sizes, so that the driver's cache of prepared statements holds
+them all: multiples of the stride, and what is left over. More would keep the loop waiting while they are bound."""
 
 REPLY, FLOATS, ATTEMPT = 0, 1, 2
 
@@ -216,12 +217,12 @@ def _execute(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[Any
     next gives it up: with a row per statement, a busy loop allows 200 rows a second.
     """
     start = 0
-    for size in ROWS_PER_STATEMENT:
-        while len(rows) - start >= size:
-            some = rows[start : start + size]
-            row = f"({', '.join('?' * len(some[0]))})"
-            connection.execute(f"{head}{', '.join([row] * size)}{tail}", list(itertools.chain.from_iterable(some)))
-            start += size
+    while left := min(len(rows) - start, MAX_ROWS):
+        size = left - left % STRIDE or left
+        some = rows[start : start + size]
+        row = f"({', '.join('?' * len(some[0]))})"
+        connection.execute(f"{head}{', '.join([row] * size)}{tail}", list(itertools.chain.from_iterable(some)))
+        start += size
 
 
 class _Transaction:

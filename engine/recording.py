@@ -1,6 +1,7 @@
 """Builds the episode record from a finished dialogue; pure."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def build_record(
     hashes, answers = dialogue.hashes(), dialogue.answers
     steps: list[StepRecord] = []
     weights: set[str] = set()
-    ends: list[float] = []
+    ended_at = -math.inf
     for leaf in dialogue.in_order():
         path = leaf.path
         answer = answers.get(path)
@@ -40,7 +41,7 @@ def build_record(
         steps.append(_step(leaf, answer, digest, past, table))
         if isinstance(answer, Reply):
             weights.add(answer.weights)
-            ends.append(answer.started_at + answer.latency_s)
+            ended_at = max(ended_at, answer.started_at + answer.latency_s)
     error = dialogue.error
     status: Status = "completed" if error is None else "failed"
     return EpisodeRecord(
@@ -54,7 +55,7 @@ def build_record(
         models=identity.models,
         weights=tuple(sorted(weights - {""})),
         started_at=identity.started_at,
-        ended_at=max(ends, default=identity.started_at),
+        ended_at=ended_at if weights else identity.started_at,
         nodes=tuple(table.nodes),
         steps=tuple(steps),
     )
@@ -88,7 +89,7 @@ class _NodeTable:
         at = -1
         node: View | None = view
         while node is not None:
-            known = index.get(node.digest)
+            known = index.get(node._digest or node.digest)
             if known is not None:
                 at = known
                 break
@@ -96,8 +97,10 @@ class _NodeTable:
             node = node.parent
         while fresh:
             added = fresh.pop()
-            nodes.append(NodeRecord(at, added.message.role, added.message.text))
-            at = index[added.digest] = len(nodes) - 1
+            message = added.message
+            index[added._digest] = number = len(nodes)
+            nodes.append(NodeRecord(at, message.role, message.text))
+            at = number
         return at
 
 

@@ -27,9 +27,10 @@ MAX_DEATHS: Final = 3
 """Deaths after which no further process is started."""
 MAX_ANSWER_S: Final = 60.0
 """How long a part may take; a process that is stopped would otherwise hold up the journal."""
-NICENESS: Final = 5
+NICENESS: Final = 10
 """The scheduler's loop goes first where processors are scarce."""
 _HEADER: Final = 8
+_ENCODER: Final = msgspec.msgpack.Encoder()
 _ROOT: Final = str(Path(__file__).parents[1])
 
 
@@ -104,7 +105,7 @@ class Sealer:
         watchdog = Timer(MAX_ANSWER_S, process.kill)
         watchdog.start()
         try:
-            _send(process.stdin, msgspec.msgpack.encode((file, bodies)))
+            _send(process.stdin, (file, bodies))
             answer = _receive(process.stdout)
         finally:
             watchdog.cancel()
@@ -141,9 +142,12 @@ def _start() -> "subprocess.Popen[bytes]":
     )
 
 
-def _send(sink: IO[bytes], data: bytes) -> None:
+def _send(sink: IO[bytes], value: object) -> None:
     """Write a message in as few calls as can be: each gives up the interpreter's lock and waits for it again."""
-    rest = memoryview(len(data).to_bytes(_HEADER, "little") + data)
+    data = bytearray(_HEADER)
+    _ENCODER.encode_into(value, data, _HEADER)
+    data[:_HEADER] = (len(data) - _HEADER).to_bytes(_HEADER, "little")
+    rest = memoryview(data)
     while rest:
         rest = rest[sink.write(rest) :]
 
@@ -174,7 +178,7 @@ def main() -> None:
     with suppress(BrokenPipeError):
         while (job := _receive(source)) is not None:
             file, bodies = msgspec.msgpack.decode(job, type=tuple[str, list[bytes]])
-            _send(sink, msgspec.msgpack.encode(form_encoded(file, bodies)))
+            _send(sink, form_encoded(file, bodies))
     os._exit(0)  # nothing is held that must be put down, and the interpreter takes its time
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from engine.token_ids import TokenIds
-from engine.views import View
+from engine.views import HASHER, View
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -97,7 +97,9 @@ class Generate(msgspec.Struct, frozen=True, gc=False):
     def hash(self) -> bytes:
         """Digest of all that determines the request; never of ids, model, endpoint, replica, attempt or weights."""
         rest = _ENCODER.encode((self.role, self.purpose, self.sampling, self.value))
-        return hashlib.blake2b(self.view.digest + rest, digest_size=16).digest()
+        hasher = HASHER.copy()
+        hasher.update(self.view.digest + rest)
+        return hasher.digest()
 
 
 class Similarity(msgspec.Struct, frozen=True, gc=False):

@@ -49,6 +49,9 @@ def _broken_up(token: re.Match[str]) -> str:
     return f"{token[0][0]} {token[0][1:]}"
 
 
+HASHER = hashlib.blake2b(digest_size=16)
+"""To be copied, at two thirds of the cost of making one."""
+
 _HEADS: dict[MessageRole, bytes] = {"system": b"system\0", "user": b"user\0", "assistant": b"assistant\0"}
 
 
@@ -93,7 +96,9 @@ class View(msgspec.Struct, frozen=True, eq=False, gc=False):
             node = nodes.pop()
             message = node.message
             text = message.text.encode("utf-8", "surrogatepass")
-            digest = hashlib.blake2b(digest + _HEADS[message.role] + text, digest_size=16).digest()
+            hasher = HASHER.copy()
+            hasher.update(digest + _HEADS[message.role] + text)
+            digest = hasher.digest()
             msgspec.structs.force_setattr(node, "_digest", digest)
         return digest
 
