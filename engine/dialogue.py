@@ -6,26 +6,22 @@ Invariant: every leaf step has a path unique in its episode; a `Parallel` resume
 """
 
 import functools
-import sys
 import traceback
 from collections.abc import Generator, Mapping
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-import msgspec
-
 from engine.errors import ProtocolDrift, StepFailed
-from engine.steps import Enter, Generate, Leaf, Parallel, Protocol, Reply, Similarity, Step
+from engine.history import Answer, History, Place
+from engine.steps import Enter, Generate, Leaf, Parallel, Protocol, Similarity, Step
+
+__all__ = ["Answer", "Dialogue", "Stored"]
 
 T = TypeVar("T")
-Answer: TypeAlias = Reply | tuple[float, ...]
 Stored: TypeAlias = Mapping[str, tuple[bytes, Answer]]
 
 
-HASH_BYTES: Final = 16
-
-
 @functools.lru_cache(maxsize=4096)
-def _place(order: tuple[int, ...], number: int) -> tuple[int, ...]:
+def _place(order: Place, number: int) -> Place:
     """Return a place in program order; dialogues of one protocol share them."""
     return (*order, number)
 
@@ -36,7 +32,7 @@ class _Frame:
     __slots__ = ("generator", "join", "num_steps", "order", "slot")
 
     def __init__(
-        self, generator: Generator[Step, Any, Any], join: "_Join | None", slot: int, order: tuple[int, ...] = ()
+        self, generator: Generator[Step, Any, Any], join: "_Join | None", slot: int, order: Place = ()
     ) -> None:
         self.generator = generator
         self.join = join
@@ -44,7 +40,7 @@ class _Frame:
         self.order = order
         self.num_steps = 0
 
-    def place(self) -> tuple[int, ...]:
+    def place(self) -> Place:
         """Return the next place in program order: it depends on the protocol's text alone, never on arrival."""
         self.num_steps += 1
         return _place(self.order, self.num_steps)
@@ -78,68 +74,65 @@ class _Join:
 # Who gets a leaf's answer: the frame that yielded it, or a branch of a join.
 _Asker: TypeAlias = _Frame | tuple[_Join, int]
 
+# The lists of a dialogue that waits for answers, which is what nearly all do nearly always. Nobody appends to it.
+_AT_REST: Final[list[Any]] = []
+
 
 class Dialogue(Generic[T]):
     """One protocol being played.
 
-    `steps` maps path to each leaf asked so far, `answers` to what came back; `phase` is the phase entered last.
-    `outcome` or `error` is set once `is_done`.
+    `phase` is the phase entered last. `outcome` or `error` is set once `is_done`. What was asked and answered is kept
+    compactly: each call of `steps`, `answers`, `in_order` or `hashes` makes it anew.
     """
 
-    __slots__ = (
-        *("_agenda", "_hashes", "_opened", "_places", "_stored", "_waiting"),
-        *("answers", "error", "is_done", "outcome", "phase", "steps"),
-    )
+    __slots__ = ("_agenda", "_history", "_opened", "_stored", "error", "is_done", "outcome", "phase")
 
     def __init__(self, protocol: Protocol[T], stored: Stored | None = None) -> None:
-        self.steps: dict[str, Leaf] = {}
-        self.answers: dict[str, Answer] = {}
         self.phase = ""
         self.outcome: T | None = None
         self.error: StepFailed | None = None
         self.is_done = False
+        self._history: History[_Asker] = History.empty()
         self._stored: dict[str, tuple[bytes, Answer]] | None = dict(stored) if stored else None
-        self._waiting: dict[str, _Asker] = {}
         self._opened: list[Leaf] = []
-        # Hashes of the steps answered, in order of `answers`, end to end: an object for each would weigh four times as
-        # much.
-        self._hashes = bytearray()
-        # Place of each step in program order, beside `steps` in the order they were asked.
-        self._places: list[tuple[int, ...]] = []
         self._agenda: list[tuple[_Frame, Any, StepFailed | None]] = [(_Frame(protocol, None, 0), None, None)]
+
+    @property
+    def steps(self) -> dict[str, Leaf]:
+        """All steps asked so far by path, in the order they were asked."""
+        return self._history.steps()
+
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """All answers so far by path, in the order they came."""
+        return self._history.answers()
 
     def in_order(self) -> list[Leaf]:
         """Return all steps asked so far in program order."""
-        leaves = list(self.steps.values())
-        places = self._places
-        return [leaves[index] for index in sorted(range(len(leaves)), key=places.__getitem__)]
+        return self._history.in_order()
+
+    def hashes(self) -> dict[str, bytes]:
+        """Return the hash of each step answered so far, by path."""
+        return self._history.hashes()
 
     def start(self) -> list[Leaf]:
         """Run to the first open steps and return them. Raises `ProtocolDrift` when a stored answer does not fit."""
         return self._run()
-
-    def hashes(self) -> dict[str, bytes]:
-        """Return the hash of each step answered so far, by path."""
-        kept = self._hashes
-        if len(kept) != HASH_BYTES * len(self.answers):
-            return {path: self.steps[path].hash for path in self.answers}
-        return {path: bytes(kept[HASH_BYTES * n : HASH_BYTES * (n + 1)]) for n, path in enumerate(self.answers)}
 
     def deliver(self, path: str, answer: Answer, digest: bytes = b"") -> list[Leaf]:
         """Give the answer of an open step, and its hash where the caller has it; return the steps that opened.
 
         Raises `ProtocolDrift` as `start` does.
         """
-        asker = self._waiting.pop(path)
-        self.answers[path] = answer
-        if digest:
-            self._hashes += digest
-        self._close(asker, answer, None)
-        return self._run()
+        return self._resume(self._history.answer(path, answer, digest), answer, None)
 
     def fail(self, path: str, error: StepFailed) -> list[Leaf]:
         """Say that an open step's budget is spent; raised at its yield once its siblings have ended."""
-        self._close(self._waiting.pop(path), None, error)
+        return self._resume(self._history.give_up(path), None, error)
+
+    def _resume(self, asker: _Asker, value: Any, error: StepFailed | None) -> list[Leaf]:
+        self._opened, self._agenda = [], []
+        self._close(asker, value, error)
         return self._run()
 
     def _run(self) -> list[Leaf]:
@@ -157,7 +150,7 @@ class Dialogue(Generic[T]):
                 self._end(frame, None, _protocol_error(bug))
             else:
                 self._dispatch(frame, step)
-        opened, self._opened = self._opened, []
+        opened, self._opened, self._agenda = self._opened, _AT_REST, _AT_REST
         return opened
 
     def _dispatch(self, frame: _Frame, step: object) -> None:
@@ -186,26 +179,21 @@ class Dialogue(Generic[T]):
                 starts.append((_Frame(generator, join, slot, frame.place()), None, None))
         self._agenda.extend(reversed(starts))
 
-    def _open(self, step: Leaf, asker: _Asker, place: tuple[int, ...]) -> None:
-        # One object for a path in all dialogues, instead of two in each.
-        path = sys.intern(step.path)
-        msgspec.structs.force_setattr(step, "path", path)
-        if path in self.steps:
-            problem = f"paths must be unique in an episode, got {path!r} twice"
-            self._close(asker, None, StepFailed("protocol_error", problem, path))
+    def _open(self, step: Leaf, asker: _Asker, place: Place) -> None:
+        if not self._history.ask(step, place, asker):
+            problem = f"paths must be unique in an episode, got {step.path!r} twice"
+            self._close(asker, None, StepFailed("protocol_error", problem, step.path))
             return
-        self.steps[path] = step
-        self._places.append(place)
+        path = step.path
         stored = self._stored.pop(path, None) if self._stored else None
         if stored is None:
-            self._waiting[path] = asker
             self._opened.append(step)
             return
-        if stored[0] != step.hash:
+        digest, answer = stored
+        if digest != step.hash:
             raise ProtocolDrift(f"step {path!r} asks something else than when its answer was journalled")
-        self.answers[path] = stored[1]
-        self._hashes += stored[0]
-        self._close(asker, stored[1], None)
+        self._history.answer(path, answer, digest)
+        self._close(asker, answer, None)
 
     def _close(self, asker: _Asker, value: Any, error: StepFailed | None) -> None:
         """Hand a branch's end to whoever asked; a join resumes its frame once all branches have ended."""

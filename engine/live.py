@@ -17,7 +17,10 @@ SPENT: Final = -1
 
 
 class OpenStep(msgspec.Struct, eq=False):
-    """One open leaf and its attempts. Times are monotonic seconds."""
+    """One open leaf and its attempts. Times are monotonic seconds.
+
+    `replica` is where the latest attempt was sent to, "" before the first. `next` is another open step of the episode.
+    """
 
     live: "LiveEpisode"
     leaf: Leaf
@@ -27,6 +30,8 @@ class OpenStep(msgspec.Struct, eq=False):
     avoid: str = ""
     submitted_at: float = 0.0
     waited_s: float = 0.0
+    replica: str = ""
+    next: "OpenStep | None" = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -63,7 +68,7 @@ class OpenStep(msgspec.Struct, eq=False):
 class LiveEpisode:
     """One admitted episode."""
 
-    __slots__ = ("attempts", "dialogue", "identity", "name", "num_turns", "open", "phase")
+    __slots__ = ("_open", "attempts", "dialogue", "identity", "name", "num_turns", "phase")
 
     def __init__(
         self, identity: Identity, dialogue: Dialogue[Any], attempts: dict[str, tuple[AttemptRecord, ...]]
@@ -76,7 +81,8 @@ class LiveEpisode:
         if attempts:
             self.attempts = {path: list(past) for path, past in attempts.items()}
         self.num_turns = 0
-        self.open: dict[str, OpenStep] = {}
+        # The first of the open steps, which are few, most often one: a dictionary would weigh more than it.
+        self._open: OpenStep | None = None
         self.phase = ""
 
     @property
@@ -87,9 +93,20 @@ class LiveEpisode:
     def opened(self, leaf: Leaf, now: float) -> OpenStep:
         """Track an open leaf."""
         past = self.attempts.get(leaf.path, ()) if self.attempts else ()
-        step = OpenStep(self, leaf, now, past, len(past))
-        self.open[leaf.path] = step
+        step = self._open = OpenStep(self, leaf, now, past, len(past), next=self._open)
         return step
+
+    def closed(self, path: str) -> None:
+        """Forget an open step. Raises KeyError when none has that path."""
+        before, step = None, self._open
+        while step is not None and step.leaf.path != path:
+            before, step = step, step.next
+        if step is None:
+            raise KeyError(path)
+        if before is None:
+            self._open = step.next
+        else:
+            before.next = step.next
 
     def failed(self, leaf: Leaf, record: AttemptRecord) -> list[AttemptRecord]:
         """Keep a failed attempt of a step; return all of that step."""
@@ -101,7 +118,9 @@ class LiveEpisode:
 
     def current(self, completion: Completion) -> OpenStep | None:
         """Return the open step this completion answers, or None when it is late."""
-        step = self.open.get(completion.path)
+        step = self._open
+        while step is not None and step.leaf.path != completion.path:
+            step = step.next
         return step if step is not None and step.attempt == completion.attempt else None
 
     def spent(self, leaf: Leaf) -> StepFailed | None:

@@ -41,7 +41,7 @@ class Mailroom:
         self._ended: list[str] = []
         self._has_mail = asyncio.Event()
         # Insertion order is submission order, and every request has the same time limit: the first entry is due first.
-        self._in_flight: dict[RequestKey, tuple[OpenStep, str]] = {}
+        self._in_flight: dict[RequestKey, OpenStep] = {}
         self._delayed: list[tuple[float, int, OpenStep]] = []
         self._num_delayed = 0
         self._has_deadline = asyncio.Event()
@@ -61,10 +61,6 @@ class Mailroom:
         self.router.forget(episode)
         self._ended.append(episode)
         self._has_mail.set()
-
-    def replica_of(self, step: OpenStep) -> str:
-        """Return the replica the step's current attempt was sent to, "" when it was not."""
-        return self._in_flight.get(step.key, (step, ""))[1]
 
     async def send(self) -> None:
         """Consumes: posted steps. Produces: batches. Waits for: mail, ready replicas. Unblocked by: `_has_mail`."""
@@ -94,7 +90,8 @@ class Mailroom:
         step.submitted_at = self._clock.now()
         if not self._in_flight:
             self._has_deadline.set()
-        self._in_flight[step.key] = (step, replica)
+        step.replica = replica
+        self._in_flight[step.key] = step
         self.router.sent(replica)
         return step.request(replica, self._order.priority(step.live.num_turns), self._timeout_s)
 
@@ -117,9 +114,9 @@ class Mailroom:
                     self._has_mail.set()
 
     def _put_away(self, key: RequestKey) -> None:
-        entry = self._in_flight.pop(key, None)
-        if entry is not None:
-            self.router.returned(entry[1])
+        step = self._in_flight.pop(key, None)
+        if step is not None:
+            self.router.returned(step.replica)
 
     async def watch(self) -> None:
         """Consumes: deadlines and due retries. Waits for: the next of them. Unblocked by: `_has_deadline`."""
@@ -136,7 +133,7 @@ class Mailroom:
         """Return when the next deadline or retry is due."""
         times = [self._delayed[0][0]] if self._delayed else []
         if self._in_flight:
-            step, _ = next(iter(self._in_flight.values()))
+            step = next(iter(self._in_flight.values()))
             times.append(step.submitted_at + self._timeout_s)
         return min(times, default=None)
 
@@ -155,7 +152,7 @@ class Mailroom:
         while self._delayed and self._delayed[0][0] <= now:
             self.post(heapq.heappop(self._delayed)[2])
         late: list[RequestKey] = []
-        for key, (step, _) in self._in_flight.items():
+        for key, step in self._in_flight.items():
             if step.submitted_at + self._timeout_s > now:
                 break
             late.append(key)

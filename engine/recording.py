@@ -85,20 +85,21 @@ class _NodeTable:
     def index(self, view: View) -> int:
         """Return the view's index, after adding what of it is new."""
         index, nodes = self._index, self.nodes
-        fresh: list[View] = []
+        fresh: list[tuple[bytes, View]] = []
         at = -1
         node: View | None = view
         while node is not None:
-            known = index.get(node._digest or node.digest)
+            digest = node.digest
+            known = index.get(digest)
             if known is not None:
                 at = known
                 break
-            fresh.append(node)
+            fresh.append((digest, node))
             node = node.parent
         while fresh:
-            added = fresh.pop()
+            digest, added = fresh.pop()
             message = added.message
-            index[added._digest] = number = len(nodes)
+            index[digest] = number = len(nodes)
             nodes.append(NodeRecord(at, message.role, message.text))
             at = number
         return at

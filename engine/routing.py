@@ -10,6 +10,8 @@ its own longest context once that is more.
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from engine.backend import ReplicaGauges
 
 EXPECTED_TOKENS: Final = 1500
@@ -34,14 +36,11 @@ class _Load:
         self.slots = 1
 
 
-class _Stay:
+class _Stay(msgspec.Struct, eq=False, gc=False):
     """Where an episode lives, and what it commits there."""
 
-    __slots__ = ("replica", "tokens")
-
-    def __init__(self, replica: str, tokens: int) -> None:
-        self.replica = replica
-        self.tokens = tokens
+    replica: str
+    tokens: int
 
 
 class Router:

@@ -280,7 +280,7 @@ class Scheduler:
         if self._is_kept:
             digest = leaf.hash
             self.journal.reply(live.name, path, digest, answer)
-        del live.open[path]
+        live.closed(path)
         try:
             opened = live.dialogue.deliver(path, answer, digest)
         except ProtocolDrift as drift:
@@ -294,7 +294,7 @@ class Scheduler:
         if failure.kind == "unauthorized":
             raise BackendDown(failure.message)
         path = step.leaf.path
-        record = step.note(failure, replica or (mailroom.replica_of(step) if mailroom else ""))
+        record = step.note(failure, replica or step.replica)
         self.journal.attempt(live.name, path, record)
         self.metrics.failed_attempt(failure.kind)
         jitter = (zlib.crc32(f"{live.name} {path} {step.attempt}".encode()) & 0xFFFF) / 0xFFFF
@@ -313,7 +313,7 @@ class Scheduler:
         path = step.leaf.path
         message = f"{failure.message} (after {len(step.failures)} attempts)"
         self.journal.attempt(live.name, path, AttemptRecord(SPENT, failure.kind, message))
-        del live.open[path]
+        live.closed(path)
         error = StepFailed(failure.kind, message, path)
         self._go_on(live, live.dialogue.fail(path, error))
 

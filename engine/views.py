@@ -1,16 +1,17 @@
 """Views: what one role may see of a dialogue.
 
-A view is an immutable linked list that only grows at its end, so that a served model's prefix cache keeps working
-and a fork is free: keep the old reference. Every node carries a digest chained over all nodes before it, so hashing
-a request costs one node, not one transcript. A view knows nothing of tokens beyond carrying the sampled ids of its
-own turns, and nothing of who else listens.
+A view only grows at its end, so that a served model's prefix cache keeps working, and is immutable: a fork is free,
+keep the old reference. Views that grew out of each other share one log of messages and see its first so many; a fork
+begins a log of its own behind what it shares. Digests are chained over the messages, so hashing a request costs one
+message, not one transcript. A view knows nothing of tokens beyond carrying the sampled ids of its own turns, and
+nothing of who else listens.
 """
 
 import functools
-import hashlib
 import re
 from collections.abc import Iterator
-from typing import Literal
+from hashlib import blake2b
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,6 +20,9 @@ from engine.token_ids import TokenIds
 MessageRole = Literal["system", "user", "assistant"]
 
 JOINT = "\n\n"
+DIGEST_BYTES: Final = 16
+MAX_COMMON: Final = 4096
+"""Beginnings kept for `View.common`: the personas of so many cases, whose repeats may come much later."""
 
 # Control tokens of the common chat templates. A model's text must never open or close a turn in another prompt.
 _CONTROL = re.compile(
@@ -49,7 +53,7 @@ def _broken_up(token: re.Match[str]) -> str:
     return f"{token[0][0]} {token[0][1:]}"
 
 
-HASHER = hashlib.blake2b(digest_size=16)
+HASHER = blake2b(digest_size=DIGEST_BYTES)
 """To be copied, at two thirds of the cost of making one."""
 
 _HEADS: dict[MessageRole, bytes] = {"system": b"system\0", "user": b"user\0", "assistant": b"assistant\0"}
@@ -68,85 +72,137 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tokenizer: str = ""
 
 
+class Log(msgspec.Struct, eq=False, gc=False):
+    """Messages in a row, behind those of `base`; views of it see its first few.
+
+    Only ever appended to, so that a view may go on seeing what it saw. `digests` holds 16 bytes per message, as far as
+    they were asked for. A log that `is_shared` by dialogues is not appended to: each goes on in one of its own.
+    """
+
+    base: "View | None"
+    messages: list[Message]
+    digests: bytes = b""
+    is_shared: bool = False
+
+
 class View(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What one role sees, oldest message first; immutable.
 
-    Two user texts in a row are joined into one message, and a view never begins with an assistant turn. Nodes only
-    point backwards, so the cyclic collector need not know of them: with 100,000
-    live dialogues there are millions.
+    Two user texts in a row are joined into one message, and a view never begins with an assistant turn. Views and logs
+    only point backwards, so the cyclic collector need not know of them. `log` and `size` are how it is kept: whoever
+    keeps both has the view.
     """
 
-    parent: "View | None"
-    message: Message
-    _digest: bytes = b""
+    log: Log
+    size: int
+
+    @property
+    def message(self) -> Message:
+        """The latest message."""
+        return self.log.messages[self.size - 1]
+
+    @property
+    def parent(self) -> "View | None":
+        """The view without its latest message, None when there is no other."""
+        return View(self.log, self.size - 1) if self.size > 1 else self.log.base
 
     @property
     def digest(self) -> bytes:
-        """16 bytes chained over all messages; computed when first asked for, each node once."""
-        return self._digest or self._chain()
+        """16 bytes chained over all messages; computed when first asked for, each message once."""
+        end = self.size * DIGEST_BYTES
+        if len(self.log.digests) < end:
+            self._chain()
+        return self.log.digests[end - DIGEST_BYTES : end]
 
-    def _chain(self) -> bytes:
-        nodes: list[View] = []
-        node: View | None = self
-        while node is not None and not node._digest:
-            nodes.append(node)
-            node = node.parent
-        digest = b"" if node is None else node._digest
-        while nodes:
-            node = nodes.pop()
-            message = node.message
-            text = message.text.encode("utf-8", "surrogatepass")
-            hasher = HASHER.copy()
-            hasher.update(digest + _HEADS[message.role] + text)
-            digest = hasher.digest()
-            msgspec.structs.force_setattr(node, "_digest", digest)
-        return digest
+    def _chain(self) -> None:
+        """Bring the digests of this view's log up to its latest message, and those of all logs before it."""
+        behind: list[View] = []
+        view: View | None = self
+        while view is not None and len(view.log.digests) < view.size * DIGEST_BYTES:
+            behind.append(view)
+            view = view.log.base
+        digest = b"" if view is None else view.digest
+        for view in reversed(behind):
+            log = view.log
+            known = log.digests
+            digest = known[-DIGEST_BYTES:] or digest
+            for message in log.messages[len(known) // DIGEST_BYTES : view.size]:
+                text = message.text.encode("utf-8", "surrogatepass")
+                hasher = HASHER.copy()
+                hasher.update(digest + _HEADS[message.role] + text)
+                digest = hasher.digest()
+                known += digest
+            log.digests = known
 
     @classmethod
     def of(cls, system: str) -> "View":
         """Start a view with its one system text."""
-        return cls(None, Message("system", system))
+        return cls.starting(Message("system", system))
 
     @classmethod
-    @functools.lru_cache(maxsize=64)
-    def common(cls, system: str) -> "View":
-        """Start a view with a system text that many dialogues have in common: they share the node."""
-        return cls.of(system)
+    def starting(cls, message: Message) -> "View":
+        """Start a view with any message."""
+        return cls(Log(None, [message]), 1)
+
+    @classmethod
+    @functools.lru_cache(maxsize=MAX_COMMON)
+    def common(cls, *texts: str) -> "View":
+        """Start a view with a system text, and perhaps a user text, that many dialogues have in common.
+
+        They share its messages and digests.
+        """
+        view = cls.of(texts[0])
+        for text in texts[1:]:
+            view = view.hear(text)
+        view.log.is_shared = True
+        return view
 
     def hear(self, text: str) -> "View":
         """Append user text: the other role's turn or an instruction."""
         text = neutralize(text)
-        if self.message.role == "user":
-            return View(self.parent, Message("user", self.message.text + JOINT + text))
-        return View(self, Message("user", text))
+        log, size = self.log, self.size
+        last = log.messages[size - 1]
+        if last.role != "user":
+            return self._grown(Message("user", text))
+        joined = Message("user", last.text + JOINT + text)
+        # What others may see stays as it is: the joined message stands in a log of its own.
+        return View(Log(View(log, size - 1) if size > 1 else log.base, [joined]), 1)
 
     def say(self, text: str, token_ids: TokenIds = b"", tokenizer: str = "") -> "View":
         """Append the role's own turn.
 
         Raises ValueError after a system text or another own turn: chat templates demand alternation.
         """
-        if self.message.role != "user":
-            raise ValueError(f"an assistant turn must follow a user turn, got one after {self.message.role!r}")
+        role = self.log.messages[self.size - 1].role
+        if role != "user":
+            raise ValueError(f"an assistant turn must follow a user turn, got one after {role!r}")
         clean = neutralize(text)
         if clean != text:  # the sampled ids would put back what was taken out of the text
             token_ids, tokenizer = b"", ""
-        return View(self, Message("assistant", clean, token_ids, tokenizer))
+        return self._grown(Message("assistant", clean, token_ids, tokenizer))
+
+    def _grown(self, message: Message) -> "View":
+        """Return the view with one message more: in its own log when nobody has gone on from here, else in a fork."""
+        log, size = self.log, self.size
+        if size == len(log.messages) and not log.is_shared:
+            log.messages.append(message)
+            return View(log, size + 1)
+        return View(Log(self, [message]), 1)
 
     def __iter__(self) -> Iterator["View"]:
-        """Iterate over the nodes, oldest first."""
-        nodes: list[View] = []
-        node: View | None = self
-        while node is not None:
-            nodes.append(node)
-            node = node.parent
-        return reversed(nodes)
+        """Iterate over the view's beginnings, the shortest first, itself last."""
+        found: list[View] = []
+        view: View | None = self
+        while view is not None:
+            found.append(view)
+            view = view.parent
+        return reversed(found)
 
     def messages(self) -> tuple[Message, ...]:
         """Return the messages, oldest first."""
-        messages: list[Message] = []
-        node: View | None = self
-        while node is not None:
-            messages.append(node.message)
-            node = node.parent
-        messages.reverse()
+        log, size = self.log, self.size
+        messages = log.messages if size == len(log.messages) else log.messages[:size]
+        while log.base is not None:
+            size, log = log.base.size, log.base.log
+            messages = [*(log.messages if size == len(log.messages) else log.messages[:size]), *messages]
         return tuple(messages)

@@ -61,12 +61,12 @@ def counseling(case: Case, rules: CounselingRules, *, setting: Setting) -> Proto
     """Return one session. Raises InputError for broken prompt files."""
     texts = CATALOG.load(setting.prompts)
     sentences = rules.reply_sentences
-    persona = texts.render(
+    persona = texts.shared(
         "patient", name=case.name, history=case.history, situation=case.situation, sentences=sentences
     )
     expert = texts.shared("therapist", marker=MARKER, sentences=sentences)
-    therapist = View.common(expert).hear(texts.shared("opening"))
-    return _play(therapist, View.of(neutralize(persona)), rules)
+    # Repeats of a case share the persona, all sessions the therapist's beginning.
+    return _play(View.common(expert, texts.shared("opening")), View.common(neutralize(persona)), rules)
 
 
 def _play(therapist: View, patient: View, rules: CounselingRules) -> Protocol[CounselingOutcome]:
@@ -79,10 +79,12 @@ def _play(therapist: View, patient: View, rules: CounselingRules) -> Protocol[Co
         words = _MARKER.sub("", turn.text).strip() if is_marked else turn.text.strip()
         if not words or (number > 1 and is_marked):
             return CounselingOutcome(turns=number - 1, ended_by="therapist")
-        patient = patient.hear(words)
+        patient, therapist = patient.hear(words), _say(therapist, turn)
+        del turn, words  # The views hold the texts: while it waits, a session holds no more than that.
         answer = yield from ask_text(Generate(f"{number}/patient", PATIENT, patient, sampling, "patient_turn"))
         patient = _say(patient, answer)
-        therapist = _say(therapist, turn).hear(answer.text.strip())
+        therapist = therapist.hear(answer.text.strip())
+        del answer
     return CounselingOutcome(turns=rules.max_turns, ended_by="max_turns")
 
 

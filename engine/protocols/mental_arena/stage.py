@@ -59,7 +59,7 @@ class Stage:
 
 def bare(text: str) -> View:
     """Return a view without a system text, as the published judge calls have it."""
-    return View(None, Message("user", neutralize(text)))
+    return View.starting(Message("user", neutralize(text)))
 
 
 def numbered(count: int) -> Choice:
