@@ -132,14 +132,17 @@ class Dialogue(Generic[T]):
 
     def _resume(self, asker: _Asker, value: Any, error: StepFailed | None) -> list[Leaf]:
         self._opened, self._agenda = [], []
+        if isinstance(asker, _Frame):
+            return self._run(asker, value, error)
         self._close(asker, value, error)
         return self._run()
 
-    def _run(self) -> list[Leaf]:
-        """Resume generators until all are suspended or ended."""
+    def _run(self, frame: _Frame | None = None, value: Any = None, error: StepFailed | None = None) -> list[Leaf]:
+        """Resume this generator, if any, and those on the agenda until all are suspended or ended."""
         agenda = self._agenda
-        while agenda:
-            frame, value, error = agenda.pop()
+        while frame is not None or agenda:
+            if frame is None:
+                frame, value, error = agenda.pop()
             try:
                 step = frame.generator.send(value) if error is None else frame.generator.throw(error)
             except StopIteration as stop:
@@ -150,6 +153,7 @@ class Dialogue(Generic[T]):
                 self._end(frame, None, _protocol_error(bug))
             else:
                 self._dispatch(frame, step)
+            frame = None
         opened, self._opened, self._agenda = self._opened, _AT_REST, _AT_REST
         return opened
 

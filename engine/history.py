@@ -94,8 +94,20 @@ class History(msgspec.Struct, Generic[A], eq=False, gc=False):
         step, place, number, asker = self._open(path)
         log, size = None, 0
         if isinstance(step, Generate):
-            log, size = step.view.log, step.view.size
-            self._asked[path] = _form(step, place)
+            view = step.view
+            log, size = view.log, view.size
+            form = _forms.get(path)
+            # The short way, by identity: role, purpose and place are nearly always one object for all dialogues.
+            if (
+                form is None
+                or form.place is not place
+                or form.sampling is not step.sampling
+                or form.purpose is not step.purpose
+                or form.role is not step.role
+                or form.value is not step.value
+            ):
+                form = _form(step, place)
+            self._asked[path] = form
         else:
             self._asked[path] = (step, place, number, None)
         if digest:
@@ -125,10 +137,17 @@ class History(msgspec.Struct, Generic[A], eq=False, gc=False):
 
     def _put(self, reply: Reply, log: Log | None, size: int) -> bool:
         """Put a reply into the columns; return whether it fits: an endpoint may claim any usage."""
-        tokens = reply.usage
-        counts = tokens.prompt_tokens, tokens.completion_tokens, tokens.cached_tokens
+        usage = reply.usage
         try:
-            figures = _FIGURES.pack(size, *counts, reply.started_at, reply.queue_s, reply.latency_s)
+            figures = _FIGURES.pack(
+                size,
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens,
+                reply.started_at,
+                reply.queue_s,
+                reply.latency_s,
+            )
         except struct.error:
             return False
         common = _common(

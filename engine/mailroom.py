@@ -76,24 +76,29 @@ class Mailroom:
                 if start:
                     await asyncio.sleep(0)
                 self.router.refresh(self.backend.replicas())
-                addressed = map(self._address, steps[start : start + CHUNK])
-                batch = [request for request in addressed if request is not None]
+                now = self._clock.now()
+                batch = [
+                    request
+                    for step in steps[start : start + CHUNK]
+                    if (request := self._address(step, now)) is not None
+                ]
                 if batch:
                     await self.backend.submit(batch)
 
-    def _address(self, step: OpenStep) -> Request | None:
+    def _address(self, step: OpenStep, now: float) -> Request | None:
         """Return the step as a routed request; without a ready replica it stays in the outbox."""
-        replica = self.router.route(step.live.name, step.live.identity.key.case, step.avoid)
+        live = step.live
+        replica = self.router.route(live.name, live.identity.key.case, step.avoid)
         if replica is None:
             self._outbox.append(step)
             return None
-        step.submitted_at = self._clock.now()
+        step.submitted_at = now
         if not self._in_flight:
             self._has_deadline.set()
         step.replica = replica
         self._in_flight[step.key] = step
         self.router.sent(replica)
-        return step.request(replica, self._order.priority(step.live.num_turns), self._timeout_s)
+        return step.request(replica, self._order.priority(live.num_turns), self._timeout_s)
 
     async def receive(self, room: Callable[[], Awaitable[None]]) -> None:
         """Consumes: completions. Produces: calls of `take`. Waits for: the backend, the journal's room."""

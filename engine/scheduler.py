@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
-import msgspec
+from msgspec.structs import replace
 
 from engine.admission import Admission, Pool
 from engine.backend import Backend, Completion, Embedder, EmbeddingFailed, Failure
@@ -212,15 +212,17 @@ class Scheduler:
 
     def _go_on(self, live: LiveEpisode, opened: list[Leaf]) -> None:
         """Send out what opened in a dialogue; end it when it is done."""
+        dialogue = live.dialogue
         while opened:
-            failed = [(leaf, error) for leaf in opened if (error := self._open(live, leaf)) is not None]
-            opened = []
-            for leaf, error in failed:
-                opened += live.dialogue.fail(leaf.path, error)
-        if live.phase != live.dialogue.phase:
-            self.metrics.phase(live.phase, live.dialogue.phase)
-            live.phase = live.dialogue.phase
-        if live.dialogue.is_done:
+            more: list[Leaf] = []
+            for leaf in opened:
+                if (error := self._open(live, leaf)) is not None:
+                    more += dialogue.fail(leaf.path, error)
+            opened = more
+        if live.phase != dialogue.phase:
+            self.metrics.phase(live.phase, dialogue.phase)
+            live.phase = dialogue.phase
+        if dialogue.is_done:
             self._end(live)
 
     def _open(self, live: LiveEpisode, leaf: Leaf) -> StepFailed | None:
@@ -250,13 +252,14 @@ class Scheduler:
             if live is None or step is None:
                 continue
             if completion.reply is not None:
-                latency_s = now - step.submitted_at
-                reply = msgspec.structs.replace(
+                sent = step.submitted_at
+                # To microseconds, at a fifth of the cost of `round`.
+                reply = replace(
                     completion.reply,
                     attempt=step.attempt,
-                    started_at=_micro(unix_now - latency_s),
-                    queue_s=_micro(step.submitted_at - step.opened_at),
-                    latency_s=_micro(latency_s),
+                    started_at=int((unix_now - now + sent) * 1e6 + 0.5) / 1e6,
+                    queue_s=int((sent - step.opened_at) * 1e6 + 0.5) / 1e6,
+                    latency_s=int((now - sent) * 1e6 + 0.5) / 1e6,
                 )
                 self._answer(live, step, reply, mailroom)
             elif completion.failure is not None:
@@ -369,11 +372,6 @@ class Scheduler:
             if number % WAVE == 0:
                 await self.journal.room()
                 await asyncio.sleep(0)
-
-
-def _micro(seconds: float) -> float:
-    """Round to microseconds; a fifth of the cost of `round`."""
-    return int(seconds * 1e6 + 0.5) / 1e6
 
 
 def _located(drift: ProtocolDrift, live: LiveEpisode) -> ProtocolDrift:

@@ -3,6 +3,7 @@
 The plainest protocol there is: two roles, no judge, no values, no similarities. It needs nothing of MentalArena.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def counseling(case: Case, rules: CounselingRules, *, setting: Setting) -> Proto
 
 def _play(therapist: View, patient: View, rules: CounselingRules) -> Protocol[CounselingOutcome]:
     """Talk until the therapist ends the session; an end before the patient has spoken counts only without words."""
-    sampling = Sampling(rules.max_tokens, rules.temperature)
+    sampling = _sampling(rules.max_tokens, rules.temperature)
     yield from enter("session")
     for number in range(1, rules.max_turns + 1):
         turn = yield from ask_text(Generate(f"{number}/therapist", THERAPIST, therapist, sampling, "therapist_turn"))
@@ -86,6 +87,12 @@ def _play(therapist: View, patient: View, rules: CounselingRules) -> Protocol[Co
         therapist = therapist.hear(answer.text.strip())
         del answer
     return CounselingOutcome(turns=rules.max_turns, ended_by="max_turns")
+
+
+@functools.lru_cache(maxsize=64)
+def _sampling(max_tokens: int, temperature: float) -> Sampling:
+    """Return one object for all sessions."""
+    return Sampling(max_tokens, temperature)
 
 
 def _say(view: View, reply: Reply) -> View:
