@@ -124,17 +124,18 @@ class Dialogue(Generic[T]):
 
         Raises `ProtocolDrift` as `start` does.
         """
-        return self._resume(self._history.answer(path, answer, digest), answer, None)
+        asker = self._history.answer(path, answer, digest)
+        self._opened, self._agenda = [], []
+        if isinstance(asker, _Frame):
+            return self._run(asker, answer)
+        self._close(asker, answer, None)
+        return self._run()
 
     def fail(self, path: str, error: StepFailed) -> list[Leaf]:
         """Say that an open step's budget is spent; raised at its yield once its siblings have ended."""
-        return self._resume(self._history.give_up(path), None, error)
-
-    def _resume(self, asker: _Asker, value: Any, error: StepFailed | None) -> list[Leaf]:
+        asker = self._history.give_up(path)
         self._opened, self._agenda = [], []
-        if isinstance(asker, _Frame):
-            return self._run(asker, value, error)
-        self._close(asker, value, error)
+        self._close(asker, None, error)
         return self._run()
 
     def _run(self, frame: _Frame | None = None, value: Any = None, error: StepFailed | None = None) -> list[Leaf]:
@@ -152,14 +153,19 @@ class Dialogue(Generic[T]):
             except Exception as bug:  # noqa: BLE001 - a protocol's bug ends its own episode, as data, never the run
                 self._end(frame, None, _protocol_error(bug))
             else:
-                self._dispatch(frame, step)
+                if isinstance(step, Generate):
+                    value, error = self._open(step, frame, frame.place()), None
+                    if value is not None:
+                        continue
+                else:
+                    self._dispatch(frame, step)
             frame = None
         opened, self._opened, self._agenda = self._opened, _AT_REST, _AT_REST
         return opened
 
     def _dispatch(self, frame: _Frame, step: object) -> None:
-        if isinstance(step, Generate) or isinstance(step, Similarity):
-            self._open(step, frame, frame.place())
+        if isinstance(step, Similarity):
+            self._ask(step, frame, frame.place())
         elif isinstance(step, Enter):
             self.phase = step.phase
             self._agenda.append((frame, None, None))
@@ -177,27 +183,33 @@ class Dialogue(Generic[T]):
         starts: list[tuple[_Frame, Any, StepFailed | None]] = []
         for slot, branch in enumerate(branches):
             if isinstance(branch, Generate | Similarity):
-                self._open(branch, (join, slot), frame.place())
+                self._ask(branch, (join, slot), frame.place())
             else:
                 generator = branch if isinstance(branch, Generator) else _single(branch)
                 starts.append((_Frame(generator, join, slot, frame.place()), None, None))
         self._agenda.extend(reversed(starts))
 
-    def _open(self, step: Leaf, asker: _Asker, place: Place) -> None:
+    def _ask(self, step: Leaf, asker: _Asker, place: Place) -> None:
+        answer = self._open(step, asker, place)
+        if answer is not None:
+            self._close(asker, answer, None)
+
+    def _open(self, step: Leaf, asker: _Asker, place: Place) -> Answer | None:
+        """Add a step; return its answer if that is stored, for whoever asked."""
         if not self._history.ask(step, place, asker):
             problem = f"paths must be unique in an episode, got {step.path!r} twice"
             self._close(asker, None, StepFailed("protocol_error", problem, step.path))
-            return
+            return None
         path = step.path
         stored = self._stored.pop(path, None) if self._stored else None
         if stored is None:
             self._opened.append(step)
-            return
+            return None
         digest, answer = stored
         if digest != step.hash:
             raise ProtocolDrift(f"step {path!r} asks something else than when its answer was journalled")
         self._history.answer(path, answer, digest)
-        self._close(asker, answer, None)
+        return answer
 
     def _close(self, asker: _Asker, value: Any, error: StepFailed | None) -> None:
         """Hand a branch's end to whoever asked; a join resumes its frame once all branches have ended."""

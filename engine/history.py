@@ -91,7 +91,10 @@ class History(msgspec.Struct, Generic[A], eq=False, gc=False):
 
     def answer(self, path: str, answer: Answer, digest: bytes = b"") -> A:
         """Add the answer of an open step, and the step's hash where it is known; return who asked."""
-        step, place, number, asker = self._open(path)
+        entry = self._asked[path]
+        if isinstance(entry, _Form) or (asker := entry[3]) is None:
+            raise KeyError(path)
+        step, place, number, _ = entry
         log, size = None, 0
         if isinstance(step, Generate):
             view = step.view
@@ -125,15 +128,11 @@ class History(msgspec.Struct, Generic[A], eq=False, gc=False):
 
     def give_up(self, path: str) -> A:
         """Say that an open step gets no answer; return who asked."""
-        step, place, number, asker = self._open(path)
-        self._asked[path] = (step, place, number, None)
-        return asker
-
-    def _open(self, path: str) -> tuple[Leaf, Place, int, A]:
         entry = self._asked[path]
-        if isinstance(entry, _Form) or entry[3] is None:
+        if isinstance(entry, _Form) or (asker := entry[3]) is None:
             raise KeyError(path)
-        return entry  # type: ignore[return-value]  # looked at above
+        self._asked[path] = (*entry[:3], None)
+        return asker
 
     def _put(self, reply: Reply, log: Log | None, size: int) -> bool:
         """Put a reply into the columns; return whether it fits: an endpoint may claim any usage."""

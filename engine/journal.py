@@ -8,7 +8,7 @@ thread, the scheduler's; the reading methods may be called from any. Knows nothi
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -165,9 +165,16 @@ class Journal:
 
     def stored(self, episode: str) -> dict[str, StoredStep]:
         """Return what is durable of a live episode's steps by path. Raises JournalError when it is not live."""
-        id_ = self._require_live(episode).id
+        return self.stored_of([episode])[episode]
+
+    def stored_of(self, episodes: Sequence[str]) -> dict[str, dict[str, StoredStep]]:
+        """Return what is durable of the steps of live episodes, by path; cheapest for neighbors in order of admission.
+
+        Raises JournalError when one is not live.
+        """
+        ids = {self._require_live(episode).id: episode for episode in episodes}
         try:
-            return self._store.steps(id_)
+            return {ids[id_]: steps for id_, steps in self._store.steps_of(list(ids)).items()}
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise journal_error(self._store.path, error) from error
 

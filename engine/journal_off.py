@@ -4,7 +4,7 @@ Invariant: each episode ends at most once; nothing survives the process.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.journal_store import LiveEpisode, StoredStep
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, Status
@@ -30,9 +30,9 @@ class JournalOff:
         """Return how each terminal episode ended."""
         return dict(self._ended)
 
-    def stored(self, episode: str) -> dict[str, StoredStep]:
-        """Return nothing."""
-        return {}
+    def stored_of(self, episodes: Sequence[str]) -> dict[str, dict[str, StoredStep]]:
+        """Return nothing of each."""
+        return {episode: {} for episode in episodes}
 
     def admit(self, key: EpisodeKey, seed: int, started_at: float) -> None:
         """Take note of nothing."""

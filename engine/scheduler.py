@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from engine.admission import Admission, Pool
 from engine.backend import Backend, Completion, Embedder, EmbeddingFailed, Failure
 from engine.clock import Clock
+from engine.collector import Collector, calm
 from engine.dialogue import Answer, Dialogue
 from engine.errors import BackendDown, ProtocolDrift, SandplayError, StepFailed
 from engine.journal import Journal
@@ -31,6 +32,7 @@ from engine.ordering import Order
 from engine.record import AttemptRecord, EpisodeKey
 from engine.recording import Identity, build_record, build_stub
 from engine.retry import RetryPolicy
+from engine.returning import Returning
 from engine.routing import Router
 from engine.steps import Generate, Leaf, Reply
 from engine.steps import Protocol as Play
@@ -84,13 +86,14 @@ class Scheduler:
         # Steps of shed dialogues, with their pools.
         self._withheld: dict[str, list[tuple[str, OpenStep]]] = {}
         self._num_settling = 0
+        self._collector = Collector()
         # Read once per batch: what happens between two awaits happens at one moment.
         self._now = clock.now()
         # Hashes and records that nobody keeps would be a quarter of a turn's cost.
         self._is_kept = journal.is_kept
         self._wake = asyncio.Event()
         self._is_stopping = False
-        self._returning: Iterator[LiveRow] = iter(journal.live())
+        self._returning = Returning(journal)
         self._keys = self._fresh(keys)
         self._next: EpisodeKey | LiveRow | None = None
         self._order = Order()
@@ -118,23 +121,27 @@ class Scheduler:
         Unblocked by: `_wake`. Raises RunError (BackendDown, JournalError, ProtocolDrift) when the run cannot go on.
         """
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._deliver_texts(), name="similarities"),
-                    group.create_task(self.journal.watch(), name="journal"),
-                ]
-                for name, mailroom in self._mailrooms.items():
-                    tasks += [
-                        group.create_task(mailroom.send(), name=f"send {name}"),
-                        group.create_task(mailroom.receive(self.journal.room), name=f"receive {name}"),
-                        group.create_task(mailroom.watch(), name=f"watch {name}"),
-                    ]
-                await self._play()
-                for task in tasks:
-                    task.cancel()
+            with calm():
+                await self._run()
         except BaseExceptionGroup as failed:
             raise _first_cause(failed) from failed
         await self.journal.flush()
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._deliver_texts(), name="similarities"),
+                group.create_task(self.journal.watch(), name="journal"),
+            ]
+            for name, mailroom in self._mailrooms.items():
+                tasks += [
+                    group.create_task(mailroom.send(), name=f"send {name}"),
+                    group.create_task(mailroom.receive(self.journal.room), name=f"receive {name}"),
+                    group.create_task(mailroom.watch(), name=f"watch {name}"),
+                ]
+            await self._play()
+            for task in tasks:
+                task.cancel()
 
     async def _play(self) -> None:
         while not self._is_stopping:
@@ -171,7 +178,7 @@ class Scheduler:
 
     def _advance(self) -> bool:
         """Look one episode ahead; return whether there is one."""
-        self._next = next(self._returning, None) or next(self._keys, None)
+        self._next = self._returning.take() or next(self._keys, None)
         return self._next is not None
 
     def _fresh(self, keys: Iterable[EpisodeKey]) -> Iterator[EpisodeKey]:
@@ -189,7 +196,7 @@ class Scheduler:
         """Admit a fresh episode, or replay a live one from its journalled replies."""
         if isinstance(chosen, LiveRow):
             identity = self.cast.identity(chosen.key, chosen.started_at)
-            rows = self.journal.stored(str(chosen.key))
+            rows = self._returning.steps(chosen)
         else:
             identity = self.cast.identity(chosen, self.clock.time())
             self.journal.admit(chosen, identity.seed, identity.started_at)
@@ -338,6 +345,7 @@ class Scheduler:
         def settled() -> None:
             self._num_settling -= 1
             self.metrics.ended(record.status)
+            self._collector.ended(self.num_live)
             self._wake.set()
 
         self.journal.end(record, settled)

@@ -90,6 +90,18 @@ class Log(msgspec.Struct, eq=False, gc=False):
     digests: bytes = b""
     is_shared: bool = False
 
+    def chain(self, size: int) -> None:
+        """Compute the digests of the first `size` messages, as far as they are missing; `base` must have its own."""
+        known, base = self.digests, self.base
+        digest = known[-DIGEST_BYTES:] or (base.digest if base is not None else b"")
+        for message in self.messages[len(known) // DIGEST_BYTES : size]:
+            text = message.text.encode("utf-8", "surrogatepass")
+            hasher = HASHER.copy()
+            hasher.update(digest + _HEADS[message.role] + text)
+            digest = hasher.digest()
+            known += digest
+        self.digests = known
+
 
 class View(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What one role sees, oldest message first; immutable.
@@ -115,30 +127,22 @@ class View(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def digest(self) -> bytes:
         """16 bytes chained over all messages; computed when first asked for, each message once."""
-        end = self.size * DIGEST_BYTES
-        if len(self.log.digests) < end:
-            self._chain()
-        return self.log.digests[end - DIGEST_BYTES : end]
+        log, end = self.log, self.size * DIGEST_BYTES
+        if len(log.digests) < end:
+            if not log.digests and log.base is not None:
+                log.base._catch_up()
+            log.chain(self.size)
+        return log.digests[end - DIGEST_BYTES : end]
 
-    def _chain(self) -> None:
-        """Bring the digests of this view's log up to its latest message, and those of all logs before it."""
+    def _catch_up(self) -> None:
+        """See to it that all logs up to this view have their digests; without recursion, however often it forked."""
         behind: list[View] = []
         view: View | None = self
         while view is not None and len(view.log.digests) < view.size * DIGEST_BYTES:
             behind.append(view)
             view = view.log.base
-        digest = b"" if view is None else view.digest
         for view in reversed(behind):
-            log = view.log
-            known = log.digests
-            digest = known[-DIGEST_BYTES:] or digest
-            for message in log.messages[len(known) // DIGEST_BYTES : view.size]:
-                text = message.text.encode("utf-8", "surrogatepass")
-                hasher = HASHER.copy()
-                hasher.update(digest + _HEADS[message.role] + text)
-                digest = hasher.digest()
-                known += digest
-            log.digests = known
+            view.log.chain(view.size)
 
     @classmethod
     def of(cls, system: str) -> "View":
@@ -207,8 +211,8 @@ class View(msgspec.Struct, frozen=True, eq=False, gc=False):
     def messages(self) -> tuple[Message, ...]:
         """Return the messages, oldest first."""
         log, size = self.log, self.size
-        messages = log.messages if size == len(log.messages) else log.messages[:size]
-        while log.base is not None:
-            size, log = log.base.size, log.base.log
-            messages = [*(log.messages if size == len(log.messages) else log.messages[:size]), *messages]
-        return tuple(messages)
+        messages = tuple(log.messages if size == len(log.messages) else log.messages[:size])
+        while (base := log.base) is not None:
+            log, size = base.log, base.size
+            messages = (*(log.messages if size == len(log.messages) else log.messages[:size]), *messages)
+        return messages

@@ -1,5 +1,7 @@
 """Views: growth at the end, joining, digests, and control tokens that stay text."""
 
+from hashlib import blake2b
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,56 @@ def test_the_digest_of_a_node_does_not_depend_on_when_it_is_asked_for() -> None:
     for node in early:
         assert len(node.digest) == 16
     assert late.digest == early.digest != make_view().hear("!").digest
+
+
+ACTS = st.lists(st.tuples(st.sampled_from(["hear", "say", "fork"]), st.integers(0, 30)), max_size=30)
+
+
+@given(ACTS, st.booleans())
+def test_views_that_share_a_log_see_only_their_own(acts: list[tuple[str, int]], is_common: bool) -> None:
+    """Against plain lists: any view may be gone on from at any time, and no other one ever changes."""
+    start = View.common("s", "a") if is_common else View.of("s").hear("a")
+    views, plain = [start], [[("system", "s"), ("user", "a")]]
+    for number, (act, chosen) in enumerate(acts):
+        at = chosen % len(views) if act == "fork" else len(views) - 1
+        view, seen = views[at], plain[at]
+        text = str(number)
+        if act == "say" and seen[-1][0] == "user":
+            views.append(view.say(text))
+            plain.append([*seen, ("assistant", text)])
+        elif seen[-1][0] == "user":
+            views.append(view.hear(text))
+            plain.append([*seen[:-1], ("user", seen[-1][1] + JOINT + text)])
+        else:
+            views.append(view.hear(text))
+            plain.append([*seen, ("user", text)])
+    if acts and acts[0][1] % 2:  # digests of some views before those of others
+        assert len(views[len(views) // 2].digest) == 16
+    for view, seen in zip(views, plain, strict=True):
+        assert [(message.role, message.text) for message in view.messages()] == seen
+        assert view.message == view.messages()[-1]
+        assert [node.message for node in view] == list(view.messages())
+        assert view.digest == make_view(seen).digest
+
+
+def make_view(seen: list[tuple[str, str]]) -> View:
+    view = View.of(seen[0][1])
+    for role, text in seen[1:]:
+        view = view.hear(text) if role == "user" else view.say(text)
+    return view
+
+
+def test_digests_are_those_that_journals_hold() -> None:
+    view = View.of("s").hear("a").say("b")
+    digest = b""
+    for message in view.messages():
+        digest = blake2b(digest + f"{message.role}\0{message.text}".encode(), digest_size=16).digest()
+    assert view.digest == digest
+
+
+def test_a_common_beginning_is_shared_and_never_grows() -> None:
+    one, two = View.common("s", "a"), View.common("s", "a")
+    assert one is two
+    said = [one.say(text) for text in ("x", "y")]
+    assert [view.message.text for view in said] == ["x", "y"]
+    assert len(one.log.messages) == len(one.messages()) == 2
