@@ -27,10 +27,11 @@ def calls_of(record: EpisodeRecord, replay: Replay, renderer: PromptRenderer) ->
     """
     answers = _answers(record)
     dialogue = _replayed(replay, answers)
+    given = dialogue.answers
     before = ancestors(replay, answers, [step.path for step in record.steps if step.kind == "generate"])
     calls = []
     for leaf in dialogue.in_order():
-        reply = dialogue.answers[leaf.path]
+        reply = given[leaf.path]
         if not isinstance(leaf, Generate) or isinstance(reply, tuple):
             continue
         prompt = renderer.render(leaf.view.messages()).token_ids
