@@ -35,9 +35,9 @@ CUT: Final = 0.85
 GROWTH: Final = 1.05
 """Factor on the trim after a quiet stretch with free slots."""
 TRIM_RANGE: Final = (0.25, 1.5)
-SHED: Final = 0.9
+SHED: Final = 0.95
 """Share of the KV tokens that those who go on may hold: what has just ended or was shed stays cached for a while."""
-RESUME: Final = 0.8
+RESUME: Final = 0.85
 """Share of the KV tokens up to which shed dialogues go on again; the gap spares shedding them at once."""
 ASKING_PER_SLOT: Final = 1.25
 """Dialogues per slot that go on at once unless it is known that the caches have room for more: they fill the slots."""
@@ -53,10 +53,11 @@ class Pool(msgspec.Struct, frozen=True):
 class _Budget:
     """What the live dialogues of one pool hold, and what is known of a dialogue's need. Tokens.
 
-    `held` is what all hold, `shed` what those hold that were shed.
+    `held` is what all hold, `shed` what those hold that were shed. The prior shrinks only where shedding mends it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, can_shrink: bool = False) -> None:
+        self.can_shrink = can_shrink
         self.contexts: dict[str, dict[str, int]] = {}
         self.held = 0
         self.shed = 0
@@ -111,7 +112,7 @@ class _Budget:
 
     def _grow(self, kv_tokens: int) -> None:
         """Trust the trim more; before any dialogue has ended, the prior less: half, the less the fuller the caches."""
-        if self.final is not None:
+        if self.final is not None or not self.can_shrink:
             self._change(GROWTH)
             return
         self.prior_scale /= 1.0 + max(0.0, 1.0 - self.held / (HEADROOM * kv_tokens))
@@ -213,7 +214,7 @@ class Admission:
     def _budget(self, pool: str) -> _Budget:
         budget = self._budgets.get(pool)
         if budget is None:
-            budget = self._budgets[pool] = _Budget()
+            budget = self._budgets[pool] = _Budget(self._can_shed)
         return budget
 
     def _measure(self, ready: Mapping[str, Sequence[ReplicaGauges]]) -> None:

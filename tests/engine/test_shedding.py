@@ -37,10 +37,10 @@ def shed(admission: Admission, number: int = 10) -> list[str]:
 @pytest.mark.parametrize(
     ("tokens", "expected"),
     [
-        ([3000, 3000, 3000], []),
-        ([3000, 3000, 3001], ["e2"]),
-        ([4000, 4000, 500, 1000], ["e3"]),
-        ([8000, 500, 1000, 9000], ["e2", "e3"]),
+        ([3000, 3000, 3500], []),
+        ([3000, 3000, 3501], ["e2"]),
+        ([4000, 4000, 500, 1001], ["e3"]),
+        ([8000, 500, 1001, 9000], ["e2", "e3"]),
         ([20_000, 500], ["e1"]),
         ([20_000], []),
     ],
@@ -57,10 +57,10 @@ def test_shed_dialogues_go_on_oldest_first_once_there_is_room_and_before_others_
     admission.balance(make_pools())
     assert shed(admission) == ["e3", "e4"]
     assert admission.room(5, make_pools()) <= 0
-    admission.observe("base", "e3", "therapist", 200)
+    admission.observe("base", "e3", "therapist", 600)
     assert admission.balance(make_pools()) == []
     admission.forget("e2", ROLES)
-    assert 4000 + 3000 + 1200 > RESUME * KV_TOKENS
+    assert 4000 + 3000 + 1600 > RESUME * KV_TOKENS
     assert admission.balance(make_pools()) == []
     admission.forget("e1", ROLES)
     assert admission.balance(make_pools()) == ["e3", "e4"]
@@ -89,7 +89,7 @@ def test_what_would_only_queue_is_held_back_until_the_caches_are_known_to_hold_i
 
 @pytest.mark.parametrize(("tokens_of_second", "expected"), [(100, ["e1"]), (0, [])])
 def test_what_has_not_begun_goes_on_only_where_it_could_start_now(tokens_of_second: int, expected: list[str]) -> None:
-    admission = make_live([9500, tokens_of_second])
+    admission = make_live([9600, tokens_of_second])
     admission.observe("base", "past", "patient", 9000)
     admission.forget("past", ROLES)
     assert admission.balance(make_pools()) == [] and shed(admission) == ["e1"]
