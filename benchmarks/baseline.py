@@ -17,7 +17,7 @@ from benchmarks.simulated import efficiency, episodes, policies, rivals
 
 PATH: Final = Path(__file__).with_name("baseline.json")
 FALL: Final = 2 / 3
-REPEATS: Final = 3
+REPEATS: Final = 5
 SIMULATED: Final = (
     efficiency.measure,
     rivals.measure_lockstep,
