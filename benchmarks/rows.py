@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from benchmarks.figures import Figure
-from benchmarks.real import GROUPS, PART_NAMES, measure_episodes, measure_named
+from benchmarks.real import GROUPS, PART_NAMES, REAL_EPISODES, measure_named
 
 Measure = Callable[[int, bool], list[Figure]]
 REPEATS = 5
@@ -37,8 +37,8 @@ def _ours(place: str, *, repeats: int = REPEATS) -> Row:
     return Row(measure=measure, has_brief=True, repeats=repeats)
 
 
-def _real(names: tuple[str, ...], *, is_in_all: bool = True) -> Row:
-    return Row(measure=lambda count, _: measure_named(names, count), is_in_all=is_in_all)
+def _real(*names: str, repeats: int = REPEATS, is_in_all: bool = True) -> Row:
+    return Row(measure=lambda count, _: measure_named(names, count), repeats=repeats, is_in_all=is_in_all)
 
 
 def _accuracy(repeats: int, is_brief: bool) -> list[Figure]:
@@ -49,10 +49,10 @@ def _accuracy(repeats: int, is_brief: bool) -> list[Figure]:
 
 ROWS: dict[str, Row] = {
     "episodes": _ours("simulated.episodes:measure"),
-    "real_episodes": Row(measure=lambda count, _: measure_episodes(count), repeats=1),
-    **{name: _real(parts) for name, parts in GROUPS.items()},
-    **{name: _real((name,), is_in_all=False) for name in PART_NAMES},
-    "real_accuracy": Row(measure=_accuracy, repeats=1),
+    REAL_EPISODES: _real(REAL_EPISODES, repeats=1),
+    **{name: _real(*parts) for name, parts in GROUPS.items()},
+    **{name: _real(name, is_in_all=False) for name in PART_NAMES},
+    "real_accuracy": Row(measure=_accuracy, repeats=3),
     "efficiency_simulated": _ours("simulated.efficiency:measure"),
     "lockstep_simulated": _ours("simulated.rivals:measure_lockstep"),
     "gather_simulated": _ours("simulated.rivals:measure_gather"),

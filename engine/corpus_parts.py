@@ -122,14 +122,6 @@ def _require_whole(path: Path, part: Part) -> None:
         raise JournalError(f"a sealed part must have {part.size} bytes, got {size} in {path}: restore it from a copy")
 
 
-def write_part(rundir: RunDirectory, manifest: Manifest, records: Sequence[EpisodeRecord]) -> Part:
-    """Write records (at least one, in order of seq) as the manifest's next part; it does not count yet.
-
-    Raises OSError, or what `to_table` raises.
-    """
-    return keep_part(rundir, *form_part(manifest.next_file, records))
-
-
 def form_part(file: str, records: Sequence[EpisodeRecord]) -> tuple[Part, bytes]:
     """Return records (at least one, in order of seq) as a part of that name and its bytes; touches no file.
 

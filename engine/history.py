@@ -91,10 +91,7 @@ class History(msgspec.Struct, Generic[A], eq=False, gc=False):
 
     def answer(self, path: str, answer: Answer, digest: bytes = b"") -> A:
         """Add the answer of an open step, and the step's hash where it is known; return who asked."""
-        entry = self._asked[path]
-        if isinstance(entry, _Form) or (asker := entry[3]) is None:
-            raise KeyError(path)
-        step, place, number, _ = entry
+        step, place, number, asker = self._waiting(path)
         log, size = None, 0
         if isinstance(step, Generate):
             view = step.view
@@ -128,11 +125,19 @@ class History(msgspec.Struct, Generic[A], eq=False, gc=False):
 
     def give_up(self, path: str) -> A:
         """Say that an open step gets no answer; return who asked."""
-        entry = self._asked[path]
-        if isinstance(entry, _Form) or (asker := entry[3]) is None:
-            raise KeyError(path)
-        self._asked[path] = (*entry[:3], None)
+        step, place, number, asker = self._waiting(path)
+        self._asked[path] = (step, place, number, None)
         return asker
+
+    def _waiting(self, path: str) -> tuple[Leaf, Place, int, A]:
+        """Return the entry of an open step. Raises KeyError for one that was never asked, or is open no more."""
+        entry = self._asked[path]
+        if isinstance(entry, _Form):
+            raise KeyError(path)
+        step, place, number, asker = entry
+        if asker is None:
+            raise KeyError(path)
+        return step, place, number, asker
 
     def _put(self, reply: Reply, log: Log | None, size: int) -> bool:
         """Put a reply into the columns; return whether it fits: an endpoint may claim any usage."""

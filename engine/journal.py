@@ -21,6 +21,7 @@ from engine.journal_store import (
     LiveEpisode,
     Store,
     StoredStep,
+    decode,
     encode,
     journal_error,
 )
@@ -55,7 +56,8 @@ class Journal:
         self._totals = manifest.totals
         store.prune_ids(_sealed_ids(store, self._ended))
         unsealed = store.bodies()
-        for _, record in store.ended():
+        for _, body in unsealed:
+            record = decode(body, EpisodeRecord)
             self._ended[record.key] = record.status
             self._totals += Totals.of(record)
         self._live = _live_rows(store)
@@ -151,6 +153,13 @@ class Journal:
         """Return when the journal is closed; raises JournalError as soon as its writer fails."""
         await self._writer.watch()
 
+    async def grown(self, after_seq: int) -> bool:
+        """Return true once a terminal episode with a higher seq is durable, false once the journal is closed.
+
+        Raises JournalError as soon as the writer fails.
+        """
+        return await self._writer.grown(after_seq)
+
     async def close(self) -> None:
         """Flush, seal what has ended, empty the WAL, close. Safe to call twice. Raises JournalError after a failure."""
         await self._writer.close()
@@ -162,10 +171,6 @@ class Journal:
     def live(self) -> list[LiveEpisode]:
         """Return the live episodes in order of admission."""
         return [live.episode for live in self._live.values()]
-
-    def stored(self, episode: str) -> dict[str, StoredStep]:
-        """Return what is durable of a live episode's steps by path. Raises JournalError when it is not live."""
-        return self.stored_of([episode])[episode]
 
     def stored_of(self, episodes: Sequence[str]) -> dict[str, dict[str, StoredStep]]:
         """Return what is durable of the steps of live episodes, by path; cheapest for neighbors in order of admission.

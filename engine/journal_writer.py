@@ -86,6 +86,8 @@ class Writer:
         self._queue: deque[Op] = deque()
         self._waiting: list[asyncio.Future[None]] = []
         self._watchers: list[asyncio.Future[None]] = []
+        self._tails: list[asyncio.Future[None]] = []
+        self._last_seq = max([manifest.last_seq, *(seq for seq, _ in unsealed)])
         # What was put is counted by the loop's thread alone, what is durable by the writer's: neither needs the lock.
         self._num_put = self._bytes_put = self._num_done = self._bytes_done = self._commits = 0
         self._commit_s = self._last = 0.0
@@ -162,6 +164,19 @@ class Writer:
             self._watchers.append(future)
         await future
 
+    async def grown(self, after_seq: int) -> bool:
+        """Return true once an episode that ended with a higher seq is durable, false once the writer has closed."""
+        while self._last_seq <= after_seq:
+            with self._changed:
+                if self.failure is not None:
+                    raise self.failure
+                if self._is_closed or self._last_seq > after_seq:
+                    break
+                future = asyncio.get_running_loop().create_future()
+                self._tails.append(future)
+            await future
+        return self._last_seq > after_seq
+
     def gauges(self) -> Gauges:
         """Return the latest figures."""
         queued, queued_bytes = self._num_put - self._num_done, self._bytes_put - self._bytes_done
@@ -196,7 +211,8 @@ class Writer:
         with suppress(Exception):
             self._store.close()
         with self._changed:
-            watchers, self._watchers = self._watchers, []
+            watchers = self._watchers + self._tails
+            self._watchers, self._tails = [], []
         _resolve(watchers, None)
 
     def _take(self) -> list[Op]:
@@ -217,6 +233,7 @@ class Writer:
         ends = self._commit(batch)
         self._commit_s = time.monotonic() - self._last
         self._tell_done(batch)
+        self._tell_tails(ends)
         # What is durable no longer counts: the loop goes on while parts are sealed.
         self._tell_room(batch)
         barriers = [op for op in batch if isinstance(op, Barrier)]
@@ -248,6 +265,14 @@ class Writer:
             if isinstance(op, End) and op.loop is not None and op.done is not None:
                 _on_loop(op.loop, op.done)
 
+    def _tell_tails(self, ends: Sequence[EndRow]) -> None:
+        if not ends:
+            return
+        with self._changed:
+            self._last_seq = ends[-1][0]
+            tails, self._tails = self._tails, []
+        _resolve(tails, None)
+
     def _tell_room(self, batch: Sequence[Op]) -> None:
         sizes = [op.size for op in batch if not isinstance(op, Barrier)]
         with self._changed:
@@ -262,8 +287,8 @@ class Writer:
         with self._changed:
             self.failure = failure
             pending = [op.future for op in (*batch, *self._queue) if isinstance(op, Barrier)]
-            pending += self._waiting + self._watchers
-            self._waiting, self._watchers = [], []
+            pending += self._waiting + self._watchers + self._tails
+            self._waiting, self._watchers, self._tails = [], [], []
             self._queue.clear()
         _resolve(pending, failure)
 

@@ -15,6 +15,8 @@ from typing import Any
 from urllib.parse import unquote
 from urllib.request import urlopen
 
+import psutil
+
 ROOT = Path(__file__).parents[1]
 SANDPLAY = [sys.executable, "-m", "engine"]
 
@@ -93,6 +95,11 @@ def write_config(directory: Path, url: str, extra: str = "") -> Path:
     path = directory / "config.toml"
     path.write_text(CONFIG.format(url=url) + extra, "utf-8")
     return path
+
+
+def runs(pid: int) -> bool:
+    """Whether that process is there and not just waiting to be reaped."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def start(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:

@@ -30,7 +30,7 @@ def journalled(directory: Path) -> set[tuple[str, str]]:
     with rundir.lock():
         journal = Journal.open(rundir)
         for live in journal.live():
-            stored = journal.stored(str(live.key))
+            stored = journal.stored_of([str(live.key)])[str(live.key)]
             found |= {(str(live.key), path) for path, step in stored.items() if step.reply is not None}
         asyncio.run(journal.close())
     return found

@@ -15,24 +15,15 @@ GROUPS: Final = {
     "real_tight": ("gather", "openai_tight"),
 }
 PART_NAMES: Final = tuple(name for names in GROUPS.values() for name in names)
-WHOLE: Final = frozenset(GROUPS["real"])
-"""Parts that play all dialogues; the others play as many as rivals do."""
-
-
-def measure_episodes(repeats: int) -> list[Figure]:
-    """Return the figures of the pinned standard episode; blocks for minutes."""
-    from benchmarks.real.parts import measure_parts
-    from benchmarks.real.running import run_row
-    from benchmarks.real.workload import EPISODES
-
-    names = ("real_episodes",)
-    return run_row(lambda bench, count: measure_parts(bench, count, names, is_whole=True), repeats, EPISODES)
+REAL_EPISODES: Final = "real_episodes"
+"""The one part that plays the pinned standard episode."""
 
 
 def measure_named(names: tuple[str, ...], repeats: int) -> list[Figure]:
     """Return the figures of these parts from one contest; blocks for minutes."""
+    from benchmarks.real import workload
     from benchmarks.real.parts import measure_parts
     from benchmarks.real.running import run_row
 
-    is_whole = not WHOLE.isdisjoint(names)
-    return run_row(lambda bench, count: measure_parts(bench, count, names, is_whole=is_whole), repeats)
+    played = workload.EPISODES if REAL_EPISODES in names else workload.Workload()
+    return run_row(lambda bench, count: measure_parts(bench, count, names), repeats, played)

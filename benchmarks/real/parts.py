@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, ratio
 from benchmarks.real import sides as of
 from benchmarks.real.bench import RealBench
 from benchmarks.real.contest import Contest, contest
@@ -17,17 +17,19 @@ from benchmarks.trace import possible_hits
 
 
 class Part(msgspec.Struct, frozen=True):
-    """Contenders by name, and the figures of a contest that they took part in."""
+    """Contenders by name, and the figures of a contest that they took part in; `plays_all` plays all dialogues."""
 
     sides: tuple[str, ...]
     figures: Callable[[Contest], list[Figure]]
+    plays_all: bool = False
 
 
-async def measure_parts(bench: RealBench, repeats: int, names: Sequence[str], *, is_whole: bool) -> list[Figure]:
-    """Return the figures of these parts from one contest, over all dialogues or (rivals) over the first ones."""
+async def measure_parts(bench: RealBench, repeats: int, names: Sequence[str]) -> list[Figure]:
+    """Return the figures of these parts from one contest, over all dialogues if one of them needs all."""
     parts = [PARTS[name] for name in names]
     wanted = dict.fromkeys(side for part in parts for side in part.sides)
-    sides = of.Sides(bench, bench.workload.num_dialogues if is_whole else bench.workload.num_rival_dialogues)
+    plays_all = any(part.plays_all for part in parts)
+    sides = of.Sides(bench, bench.workload.num_dialogues if plays_all else bench.workload.num_rival_dialogues)
     contenders = {name: await sides.open(name) for name in wanted}
     outcomes = await contest(bench, repeats, contenders, once=[of.TRANSFORMERS])
     done = Contest(bench, sides.trace, outcomes, {**sides.about, "sequential_calls": len(sides.sample.calls)})
@@ -94,8 +96,6 @@ def _sequential(done: Contest) -> list[Figure]:
 
 def _faster(done: Contest, name: str, over: str, under: str) -> Figure:
     """Compare with a contender that played a sample of the trace, or played in the first repeat alone."""
-    from benchmarks.figures import ratio
-
     theirs = done.outcomes[under]
     mine = done.outcomes[over][: len(theirs)]
     about = done.configuration(sample=theirs[0].trace)
@@ -103,9 +103,9 @@ def _faster(done: Contest, name: str, over: str, under: str) -> Figure:
 
 
 PARTS: Final = {
-    "real_episodes": Part((of.CEILING, of.PRODUCT), _episodes),
-    "ceiling": Part((of.CEILING, of.PRODUCT, of.NARROW), _efficiency),
-    "sequential": Part((of.CEILING, of.PRODUCT, of.SEQUENTIAL, of.TRANSFORMERS), _sequential),
+    "real_episodes": Part((of.CEILING, of.PRODUCT), _episodes, plays_all=True),
+    "ceiling": Part((of.CEILING, of.PRODUCT, of.NARROW), _efficiency, plays_all=True),
+    "sequential": Part((of.CEILING, of.PRODUCT, of.SEQUENTIAL, of.TRANSFORMERS), _sequential, plays_all=True),
     "lockstep": Part(
         (of.PRODUCT, of.WAVES), lambda done: [done.speedup("speedup_lockstep_cpu", of.PRODUCT, of.WAVES, 1.05)]
     ),

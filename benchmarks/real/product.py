@@ -146,6 +146,11 @@ class Played(msgspec.Struct, frozen=True):
     wall_s: float
     records: list[EpisodeRecord]
 
+    @property
+    def episodes_per_s(self) -> float:
+        """Episodes over the whole run."""
+        return len(self.records) / self.wall_s
+
 
 class Player:
     """Plays a workload through the product. `renderer` is the served model's."""

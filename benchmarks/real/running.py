@@ -14,9 +14,7 @@ from benchmarks.real.workload import Workload
 Measure = Callable[[RealBench, int], Awaitable[list[Figure]]]
 
 
-def run_row(
-    measure: Measure, repeats: int, workload: Workload | None = None, step_log: Path | None = None
-) -> list[Figure]:
+def run_row(measure: Measure, repeats: int, workload: Workload, step_log: Path | None = None) -> list[Figure]:
     """Return the row's figures; blocks for minutes. Call it under `if __name__ == "__main__"`: engines are spawned.
 
     SIGTERM ends the engines before the process. Raises `asyncio.CancelledError` then.
@@ -26,7 +24,7 @@ def run_row(
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with RealBench(workload or Workload(), step_log=step_log) as bench:
+        async with RealBench(workload, step_log=step_log) as bench:
             return await measure(bench, repeats)
 
     return uvloop.run(run())

@@ -14,17 +14,19 @@ from engine.token_count import bytes_count
 
 PER_SHARD: Final = 16
 CASES_PER_SHARD: Final = 16
-REPEATS_PER_CASE: Final = 16
+REPEATS_PER_CASE: Final = 64
+BRIEF_REPEATS: Final = 16
+"""Those are all live at once: then there is no steady state, and the figures mean little."""
 NUM_SHARDS: Final = 63
 
 
-def make_sharded_plan(num_shards: int, seed: int) -> Plan:
+def make_sharded_plan(num_shards: int, seed: int, repeats_per_case: int) -> Plan:
     """Return short sessions for that many shards of `PER_SHARD` replicas."""
     table: dict[str, Any] = {
         "seed": seed,
         "shards": num_shards,
         "protocol": {"name": "counseling", "max_turns": 4},
-        "cases": {"source": "sampled", "limit": CASES_PER_SHARD * num_shards, "repeats": REPEATS_PER_CASE},
+        "cases": {"source": "sampled", "limit": CASES_PER_SHARD * num_shards, "repeats": repeats_per_case},
         "models": {
             "base": {"kind": "vllm", "model": "simulated", "replicas": PER_SHARD * num_shards, "max_num_seqs": 8}
         },
@@ -33,17 +35,17 @@ def make_sharded_plan(num_shards: int, seed: int) -> Plan:
     return make_plan(table, Path.cwd())
 
 
-def run(num_shards: int, seed: int) -> Prediction:
+def run(num_shards: int, seed: int, repeats_per_case: int = REPEATS_PER_CASE) -> Prediction:
     """Simulate that many shards with the coefficients of an H200."""
     settings = Settings(coefficients=PRESETS["h200-8b"], counter=bytes_count)
-    return simulate_run(make_sharded_plan(num_shards, seed), settings)
+    return simulate_run(make_sharded_plan(num_shards, seed, repeats_per_case), settings)
 
 
 def measure(repeats: int, *, brief: bool = False) -> list[Figure]:
     """Return episodes per second of all shards over as many times one shard's, steady state and whole run."""
-    num_shards = 3 if brief else NUM_SHARDS
-    one = [run(1, seed) for seed in range(repeats)]
-    many = [run(num_shards, seed) for seed in range(repeats)]
+    num_shards, per_case = (3, BRIEF_REPEATS) if brief else (NUM_SHARDS, REPEATS_PER_CASE)
+    one = [run(1, seed, per_case) for seed in range(repeats)]
+    many = [run(num_shards, seed, per_case) for seed in range(repeats)]
     about = {
         "replicas": PER_SHARD * num_shards,
         "shards": num_shards,

@@ -90,9 +90,12 @@ class DecodeBatch:
             low, high = (middle, high) if self.blocks_for(middle) <= num_blocks else (low, middle)
         return low
 
-    def run_time(self, times: StepTimes, num_steps: int) -> int:
-        """Return the time of the next steps when nothing but decoding happens: an arithmetic progression's sum."""
-        first = times.base + times.decode_seq * self.count + times.context * self._context
+    def run_time(self, times: StepTimes, num_steps: int, num_prefill: int = 0) -> int:
+        """Return the time of the next steps but for prefill, of which the one step has so many tokens, if any.
+
+        Contexts grow by one a step: an arithmetic progression's sum.
+        """
+        first = times.fixed(self.count + num_prefill) + times.decode_seq * self.count + times.context * self._context
         return num_steps * first + times.context * self.count * (num_steps * (num_steps - 1) // 2)
 
     def steps_until(self, times: StepTimes, num_steps: int, elapsed: int) -> int:

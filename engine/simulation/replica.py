@@ -209,7 +209,8 @@ class Replica:
 
     def _run_time(self) -> int:
         """Return the time of the steps planned."""
-        time = self._batch.run_time(self._step_times, self._num_steps)
+        num_prefill = sum(chunk for _, chunk in self._chunks)
+        time = self._batch.run_time(self._step_times, self._num_steps, num_prefill)
         for job, chunk in self._chunks:
             time += self._step_times.prefill_token * chunk
             time += self._step_times.prefill_pair * (chunk * (2 * job.computed + chunk + 1) // 2)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 
 from actors.processes import ProcessRecord, ProcessTable, describe_tree, end_processes, find_process
+from tests.running import runs
 
 PARENT = """
 import subprocess, sys, time
@@ -29,19 +29,15 @@ class Family:
 
     @property
     def is_gone(self) -> bool:
-        return self.parent.poll() is not None and not _runs(self.child_pid)
+        return self.parent.poll() is not None and not runs(self.child_pid)
 
     def close(self) -> None:
         self.parent.kill()
         self.parent.wait()
         assert self.parent.stdout is not None
         self.parent.stdout.close()
-        if _runs(self.child_pid):
+        if runs(self.child_pid):
             os.kill(self.child_pid, signal.SIGKILL)
-
-
-def _runs(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.fixture
@@ -88,9 +84,9 @@ def test_an_orphan_is_ended_by_its_own_record(family: Family, tmp_path: Path) ->
     table.put("base/0", describe_tree("base/0", family.parent.pid))
     family.parent.kill()
     family.parent.wait()
-    assert _runs(family.child_pid)
+    assert runs(family.child_pid)
     assert table.end("base/0") == 1
-    assert not _runs(family.child_pid)
+    assert not runs(family.child_pid)
 
 
 @pytest.mark.parametrize("change", [{"start_time": 1.0}, {"name": "other"}, {"host": "elsewhere"}])

@@ -1,7 +1,9 @@
 """Factories for the tests of what is kept."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from engine.corpus_parts import Manifest, Part, form_part, keep_part
 from engine.journal import Journal
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, NodeRecord, Status, StepRecord
 from engine.rundir import RunDirectory
@@ -50,6 +52,11 @@ def play(journal: Journal, name: str, num_steps: int = 2, status: Status = "comp
         journal.reply(name + ".0", f"turn/{n}", HASH, make_reply())
     journal.end(make_record(key, num_steps, status))
     return key
+
+
+def put_part(run: RunDirectory, manifest: Manifest, records: Sequence[EpisodeRecord]) -> Part:
+    """Write records as the manifest's next part, which does not name it yet."""
+    return keep_part(run, *form_part(manifest.next_file, records))
 
 
 def disk_size(run: RunDirectory) -> int:

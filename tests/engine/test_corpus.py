@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.corpus import Corpus
-from engine.corpus_parts import Manifest, name_part, read_manifest, remove_leftovers, write_part
+from engine.corpus_parts import Manifest, name_part, read_manifest, remove_leftovers
 from engine.corpus_schema import FIELD_COLUMNS, SCHEMA, columns_of, from_table, to_table
 from engine.errors import JournalError
 from engine.journal import Journal
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, StepRecord
 from engine.steps import Reply, Sampling, Usage
 from engine.token_ids import pack_ids
-from tests.engine.kept import make_record, make_reply, make_run, play
+from tests.engine.kept import make_record, make_reply, make_run, play, put_part
 
 TEXT = st.text(max_size=8)
 SMALL = st.integers(-(2**31), 2**31 - 1)
@@ -139,7 +139,7 @@ async def test_columns_leave_the_rest_at_its_defaults(tmp_path: Path) -> None:
 def test_a_part_counts_only_once_its_manifest_names_it(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     empty = read_manifest(run, 0)
-    part = write_part(run, empty, [make_record(EpisodeKey("a"))])
+    part = put_part(run, empty, [make_record(EpisodeKey("a"))])
     (run.episodes / "000-00007.parquet.x.tmp").write_bytes(b"")
     (run.episodes / "000.manifest.json.x.tmp").write_bytes(b"")
     (run.episodes / "001-00000.parquet").write_bytes(b"another journal's")
@@ -149,7 +149,7 @@ def test_a_part_counts_only_once_its_manifest_names_it(tmp_path: Path) -> None:
         "000-00007.parquet.x.tmp",
         "000.manifest.json.x.tmp",
     ]
-    part = write_part(run, empty, [make_record(EpisodeKey("a"))])
+    part = put_part(run, empty, [make_record(EpisodeKey("a"))])
     named = name_part(run, empty, part)
     assert read_manifest(run, 0) == named
     assert remove_leftovers(run, named) == []
@@ -160,7 +160,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     manifest = Manifest()
     record = msgspec.structs.replace(make_record(EpisodeKey("a")), seq=0)
-    name_part(run, manifest, write_part(run, manifest, [record]))
+    name_part(run, manifest, put_part(run, manifest, [record]))
     path = run.episodes / "000-00000.parquet"
     data = path.read_bytes()
     assert Corpus.open(run).damaged() == []
@@ -186,7 +186,7 @@ def test_datasets_loads_the_parts(tmp_path: Path) -> None:
     manifest = Manifest()
     for name in "ab":
         record = make_record(EpisodeKey(name), reply=Reply("hi", probabilities={"x": 0.5}))
-        manifest = name_part(run, manifest, write_part(run, manifest, [record]))
+        manifest = name_part(run, manifest, put_part(run, manifest, [record]))
     files = [str(run.episodes / p.file) for p in manifest.parts]
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"), split="train")
     assert loaded["case_id"][:] == ["a", "b"]

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.corpus import Corpus
-from engine.corpus_parts import name_part, read_manifest, write_part
+from engine.corpus_parts import name_part, read_manifest
 from engine.errors import JournalError
 from engine.journal import Journal
 from engine.journal_store import Store
 from engine.record import EpisodeKey
 from engine.rundir import RunDirectory
-from tests.engine.kept import HASH, make_record, make_reply, make_run, play
+from tests.engine.kept import HASH, make_record, make_reply, make_run, play, put_part
 
 # Plays episodes as fast as it can, some longer than others, and prints what is acknowledged.
 DRIVER = """
@@ -95,7 +95,7 @@ def check(journal: Journal, entries: list[list[str]]) -> None:
         if kind == "end":
             assert case in ended
         elif case not in ended:
-            assert journal.stored(f"{case}.0")[path].reply == make_reply("x" * 300)
+            assert journal.stored_of([f"{case}.0"])[f"{case}.0"][path].reply == make_reply("x" * 300)
 
 
 async def test_ten_kills_in_one_run_lose_nothing_acknowledged(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ async def test_a_kill_between_part_manifest_and_prune(tmp_path: Path, num_done: 
     await journal.close()
 
     store, manifest = Store(run.journal(0)), read_manifest(run, 0)
-    part = write_part(run, manifest, [record for _, record in store.ended()])
+    part = put_part(run, manifest, [record for _, record in store.ended()])
     if num_done > 1:
         manifest = name_part(run, manifest, part)
     if num_done > 2:

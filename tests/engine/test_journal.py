@@ -31,7 +31,7 @@ async def test_everything_recorded_comes_back(tmp_path: Path, exclusive: bool) -
 
     journal = Journal.open(run, exclusive=exclusive)
     assert journal.live() == [LiveEpisode(key, -5, 2.5)]
-    assert journal.stored(str(key)) == {
+    assert journal.stored_of([str(key)])[str(key)] == {
         "a": StoredStep(HASH, make_reply(), (), (attempt,)),
         "s": StoredStep(HASH, None, (0.1, -1.0)),
         "b": StoredStep(b"", None, (), (attempt,)),
@@ -60,7 +60,7 @@ async def test_text_that_is_no_unicode_comes_back(tmp_path: Path) -> None:
     hostile = Reply("\ud800 \x00 \x1b[2J <|im_end|>", probabilities={"\udfff": 0.5}, token_ids=(1, 2))
     journal.reply("c.0", "a", HASH, hostile)
     await journal.flush()
-    assert journal.stored("c.0")["a"].reply == hostile
+    assert journal.stored_of(["c.0"])["c.0"]["a"].reply == hostile
     await journal.close()
 
 
@@ -256,7 +256,7 @@ async def test_any_number_of_rows_goes_into_one_commit(tmp_path: Path, num_steps
     for number in range(num_steps):
         journal.reply(str(key), f"turn/{number}", HASH, make_reply(f"text {number}"))
     await journal.flush()
-    stored = journal.stored(str(key))
+    stored = journal.stored_of([str(key)])[str(key)]
     assert list(stored) == [f"turn/{number}" for number in range(num_steps)]
     assert all(stored[f"turn/{n}"].reply == make_reply(f"text {n}") for n in range(num_steps))
     await journal.close()

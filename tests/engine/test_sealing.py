@@ -22,6 +22,7 @@ from engine.record import EpisodeKey, EpisodeRecord
 from engine.rundir import RunDirectory
 from engine.sealing import Job, Sealer, form_encoded
 from tests.engine.kept import make_record, make_run, play
+from tests.running import runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,19 +31,17 @@ def make_bodies(number: int = 3) -> list[bytes]:
     return [encode(make_record(EpisodeKey(f"c{n}"))) for n in range(number)]
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 @pytest.fixture
 def sealer() -> Iterator[Sealer]:
     made = Sealer()
     yield made
     made.close()
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a part is, the process forms it."""
+    monkeypatch.setattr(sealing, "MIN_BYTES", 1)
 
 
 def test_the_process_forms_the_same_part_as_the_thread(sealer: Sealer) -> None:
@@ -127,7 +126,7 @@ def test_the_process_ends_with_its_parent() -> None:
         driver.kill()
     with os.fdopen(gone):
         assert _ended(gone)
-    assert not is_alive(pid)
+    assert not runs(pid)
 
 
 def _ended(descriptor: int) -> bool:
@@ -146,10 +145,8 @@ async def play_many(journal: Journal, numbers: range) -> None:
     await journal.flush()
 
 
-async def test_a_journal_seals_in_the_process_and_keeps_the_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sealing, "MIN_BYTES", 1)
+@pytest.mark.usefixtures("always")
+async def test_a_journal_seals_in_the_process_and_keeps_the_order(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     journal = Journal.open(run, seal_every=8)
     await play_many(journal, range(24))
@@ -158,12 +155,13 @@ async def test_a_journal_seals_in_the_process_and_keeps_the_order(
     pid = journal._writer.sealer_pid
     assert pid is not None
     await journal.close()
-    assert not is_alive(pid)
+    assert not runs(pid)
     assert [r.key.case for r in recorded(run)] == [f"c{n}" for n in range(30)]
     assert sorted(p.stat().st_size > 0 for p in run.episodes.glob("*.parquet")) == [True] * 4
     assert Corpus.open(run).damaged() == []
 
 
+@pytest.mark.usefixtures("always")
 async def test_the_loop_records_on_while_the_process_seals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = asyncio.Event()
     loop, go = asyncio.get_running_loop(), threading.Event()
@@ -173,7 +171,6 @@ async def test_the_loop_records_on_while_the_process_seals(tmp_path: Path, monke
         go.wait()
         return form_encoded(file, bodies)
 
-    monkeypatch.setattr(sealing, "MIN_BYTES", 1)
     monkeypatch.setattr(Sealer, "form", slow)
     journal = Journal.open(make_run(tmp_path), seal_every=2)
     await play_many(journal, range(2))
@@ -188,8 +185,8 @@ async def test_the_loop_records_on_while_the_process_seals(tmp_path: Path, monke
     assert [r.key.case for r in recorded(journal.rundir)] == [f"c{n}" for n in range(9)]
 
 
+@pytest.mark.usefixtures("always")
 async def test_too_much_held_back_makes_the_writer_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "MIN_BYTES", 1)
     monkeypatch.setattr(unsealed, "MAX_UNSEALED_BYTES", 1)
     journal = Journal.open(make_run(tmp_path), seal_every=2)
     await play_many(journal, range(9))
@@ -197,10 +194,8 @@ async def test_too_much_held_back_makes_the_writer_wait(tmp_path: Path, monkeypa
     await journal.close()
 
 
-async def test_a_sealing_process_killed_under_a_journal_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sealing, "MIN_BYTES", 1)
+@pytest.mark.usefixtures("always")
+async def test_a_sealing_process_killed_under_a_journal_loses_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     journal = Journal.open(run, seal_every=4)
     for first in range(0, 40, 10):

@@ -3,10 +3,10 @@ from hypothesis import strategies as st
 
 from engine.simulation.batch import DecodeBatch
 from engine.simulation.jobs import Job
-from engine.simulation.latency import StepTimes
+from engine.simulation.latency import FEW, StepTimes
 from tests.engine.simulation.making import FixedTokens
 
-TIMES = StepTimes(5_300, 32, 7, 11, 1)
+TIMES = StepTimes(5_300, 32, 7, 11, 1, 900)
 SIZES = st.sampled_from([1, 2, 4, 16])
 ROWS = st.lists(st.tuples(st.integers(1, 70), st.integers(2, 40)), min_size=1, max_size=12)
 
@@ -42,7 +42,12 @@ def test_closed_form_equals_step_by_step(size: int, rows: list[tuple[int, int]],
     time = blocks = 0
     for number in range(1, run + 1):
         steps = [row.step(size) for row in naive]
-        time += TIMES.base + TIMES.decode_seq * len(rows) + TIMES.context * sum(attended for attended, _ in steps)
+        time += (
+            TIMES.base
+            + (TIMES.batched if len(rows) > FEW else 0)
+            + TIMES.decode_seq * len(rows)
+            + TIMES.context * sum(attended for attended, _ in steps)
+        )
         blocks += sum(taken for _, taken in steps)
         assert batch.run_time(TIMES, number) == time
         assert batch.blocks_for(number) == blocks

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.errors import InputError
 from engine.simulation.latency import (
@@ -40,7 +41,7 @@ def make_steps(true: Coefficients, num_steps: int = 200) -> list[StepRecord]:
     return steps
 
 
-@pytest.mark.parametrize("true", [CPU, GPU_8B])
+@pytest.mark.parametrize("true", [CPU, GPU_8B, replace(CPU, batched=0.008)])
 def test_a_fit_finds_the_coefficients_that_made_the_steps(true: Coefficients) -> None:
     found = fit(make_steps(true))
     assert found.weights == pytest.approx(true.weights, rel=1e-4, abs=1e-12)
@@ -59,7 +60,7 @@ def test_no_coefficient_is_negative_and_the_residuals_are_told() -> None:
 
 
 def test_too_few_steps_are_refused() -> None:
-    with pytest.raises(InputError, match="at least 10 steps, got 3"):
+    with pytest.raises(InputError, match="at least 12 steps, got 3"):
         fit(make_steps(CPU, 3))
 
 

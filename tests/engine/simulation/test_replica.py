@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.simulation.faults import Fault, draw_faults
 from engine.simulation.jobs import Done, Shape
@@ -85,6 +86,16 @@ def test_one_request_takes_its_prefill_and_its_decode_steps() -> None:
     prefill = STEADY.base + STEADY.prefill_token * 100 + STEADY.prefill_pair * pairs
     decode = 3 * (STEADY.base + STEADY.decode_seq) + STEADY.context * (101 + 102 + 103)
     assert done.at_ps == pytest.approx((prefill + decode) * PICOSECONDS, rel=1e-9)
+
+
+def test_a_step_of_more_than_a_few_tokens_takes_longer() -> None:
+    plain, batched = (make_replica(coefficients=replace(STEADY, batched=seconds)) for seconds in (0.0, 0.5))
+    for replica in (plain, batched):
+        replica.submit(0, [make_job(number, prompt=16, length=length) for number, length in enumerate((9, 5, 5))])
+    ends = [[done.at_ps for done in run_out(replica)] for replica in (plain, batched)]
+    # One step of prefill and four that three decode; from then on there is one left.
+    more = [later - sooner for sooner, later in zip(*ends, strict=True)]
+    assert more == [round(5 * 0.5 * PICOSECONDS)] * 3
 
 
 def test_an_arrival_in_a_run_starts_at_the_next_step_boundary() -> None:
