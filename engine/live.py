@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.backend import Completion, Failure, Request
+from engine.backend import Failure, Request
 from engine.dialogue import Dialogue
 from engine.errors import StepFailed
 from engine.record import AttemptRecord, EpisodeKey
@@ -19,7 +19,7 @@ SPENT: Final = -1
 class OpenStep(msgspec.Struct, eq=False):
     """One open leaf and its attempts. Times are monotonic seconds.
 
-    `replica` is where the latest attempt was sent to, "" before the first. `next` is another open step of the episode.
+    `replica` is where the latest attempt was sent to, "" before the first.
     """
 
     live: "LiveEpisode"
@@ -31,7 +31,6 @@ class OpenStep(msgspec.Struct, eq=False):
     submitted_at: float = 0.0
     waited_s: float = 0.0
     replica: str = ""
-    next: "OpenStep | None" = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -68,7 +67,7 @@ class OpenStep(msgspec.Struct, eq=False):
 class LiveEpisode:
     """One admitted episode."""
 
-    __slots__ = ("_open", "attempts", "dialogue", "identity", "name", "num_turns", "phase")
+    __slots__ = ("attempts", "dialogue", "identity", "name", "num_turns", "phase")
 
     def __init__(
         self, identity: Identity, dialogue: Dialogue[Any], attempts: dict[str, tuple[AttemptRecord, ...]]
@@ -81,8 +80,6 @@ class LiveEpisode:
         if attempts:
             self.attempts = {path: list(past) for path, past in attempts.items()}
         self.num_turns = 0
-        # The first of the open steps, which are few, most often one: a dictionary would weigh more than it.
-        self._open: OpenStep | None = None
         self.phase = ""
 
     @property
@@ -91,22 +88,9 @@ class LiveEpisode:
         return self.identity.key
 
     def opened(self, leaf: Leaf, now: float) -> OpenStep:
-        """Track an open leaf."""
+        """Return an open leaf with the attempts that it has behind it."""
         past = self.attempts.get(leaf.path, ()) if self.attempts else ()
-        step = self._open = OpenStep(self, leaf, now, past, len(past), next=self._open)
-        return step
-
-    def closed(self, path: str) -> None:
-        """Forget an open step. Raises KeyError when none has that path."""
-        before, step = None, self._open
-        while step is not None and step.leaf.path != path:
-            before, step = step, step.next
-        if step is None:
-            raise KeyError(path)
-        if before is None:
-            self._open = step.next
-        else:
-            before.next = step.next
+        return OpenStep(self, leaf, now, past, len(past))
 
     def failed(self, leaf: Leaf, record: AttemptRecord) -> list[AttemptRecord]:
         """Keep a failed attempt of a step; return all of that step."""
@@ -115,13 +99,6 @@ class LiveEpisode:
         past = self.attempts.setdefault(leaf.path, [])
         past.append(record)
         return past
-
-    def current(self, completion: Completion) -> OpenStep | None:
-        """Return the open step this completion answers, or None when it is late."""
-        step = self._open
-        while step is not None and step.leaf.path != completion.path:
-            step = step.next
-        return step if step is not None and step.attempt == completion.attempt else None
 
     def spent(self, leaf: Leaf) -> StepFailed | None:
         """Return the failure with which a step ended before a restart, if it did."""

@@ -1,6 +1,8 @@
 """One pool's traffic: routes open steps to replicas, sends them in batches, watches deadlines and due retries.
 
-The mailroom knows attempts and replicas, nothing of dialogues. Completions are handed to `take` as they are.
+The mailroom knows attempts and replicas, nothing of dialogues. Completions are handed to `take` with their steps.
+Invariant: a step's current attempt is in flight from its sending until its completion is handed over, once; what comes
+later, or again, is dropped.
 """
 
 import asyncio
@@ -24,7 +26,8 @@ PASS_S: Final = 0.002
 """Completions are taken so many at a time, with a pass of the loop after so long: the last of an episode can cost 100
 times as much as others."""
 
-Take: TypeAlias = Callable[["Mailroom", list[Completion]], None]
+Arrival: TypeAlias = tuple[OpenStep, Completion]
+Take: TypeAlias = Callable[["Mailroom", list[Arrival]], None]
 
 
 class Mailroom:
@@ -117,10 +120,7 @@ class Mailroom:
             # An empty batch is handled too: it says that the replicas changed.
             while True:
                 await room()
-                chunk = _taken(coming, NUM_TAKEN)
-                self._take(self, chunk)
-                for completion in chunk:
-                    self._put_away(completion.key)
+                self._hand_over(_taken(coming, NUM_TAKEN))
                 if self._outbox:
                     self._has_mail.set()
                 if not coming:
@@ -129,10 +129,14 @@ class Mailroom:
                     await asyncio.sleep(0)
                     since = self._clock.now()
 
-    def _put_away(self, key: RequestKey) -> None:
-        step = self._in_flight.pop(key, None)
-        if step is not None:
-            self.router.returned(step.replica)
+    def _hand_over(self, completions: list[Completion]) -> None:
+        arrivals: list[Arrival] = []
+        for completion in completions:
+            step = self._in_flight.pop(completion.key, None)
+            if step is not None:
+                self.router.returned(step.replica)
+                arrivals.append((step, completion))
+        self._take(self, arrivals)
 
     async def watch(self) -> None:
         """Consumes: deadlines and due retries. Waits for: the next of them. Unblocked by: `_has_deadline`."""
@@ -175,9 +179,7 @@ class Mailroom:
         if not late:
             return
         failure = Failure("timeout", f"no answer within {self._timeout_s:g} s: raise scheduler.request_timeout_s")
-        self._take(self, [Completion(*key, failure=failure) for key in late])
-        for key in late:
-            self._put_away(key)
+        self._hand_over([Completion(*key, failure=failure) for key in late])
         await self.backend.cancel(late)
 
 

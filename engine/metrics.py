@@ -52,6 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float = 0.0
     total: int = 0
     live: int = 0
+    shed: int = 0
     ended: dict[str, int] = {}
     phases: dict[str, int] = {}
     calls: int = 0
@@ -126,6 +127,7 @@ class Metrics:
         self._ended.update({str(status): number for status, number in (ended or {}).items()})
         self._num_before = self._ended.total()
         self._num_admitted = 0
+        self._num_shed = 0
         self._num_turns = 0
         self._tokens = [0, 0, 0]
         self._phases = _zeros(phases)
@@ -144,6 +146,10 @@ class Metrics:
     def admitted(self, num: int = 1) -> None:
         """Count episodes that went live."""
         self._num_admitted += num
+
+    def shed(self, num: int) -> None:
+        """Note how many live episodes are held back until the caches have room."""
+        self._num_shed = num
 
     def phase(self, old: str, new: str) -> None:
         """Count a live episode's move; `old` is "" at its start, `new` is "" at its end."""
@@ -203,6 +209,7 @@ class Metrics:
             elapsed_s=now - self._started,
             total=self.total,
             live=self.num_live,
+            shed=self._num_shed,
             ended=dict(self._ended),
             phases=dict(self._phases),
             calls=self._roles.total(),
@@ -235,6 +242,7 @@ class Metrics:
             "episodes/total": self.total,
             "episodes/admitted": self._num_admitted,
             "episodes/live": self.num_live,
+            "episodes/shed": self._num_shed,
             **{f"episodes/ended/{status}": self._ended[status] for status in STATUSES},
             "episodes/per_s": episodes_per_s,
             **{f"phases/live/{phase}": number for phase, number in self._phases.items()},

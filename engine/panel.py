@@ -214,7 +214,7 @@ def _episodes(snapshot: Snapshot) -> str:
     cancelled = ended.get("cancelled", 0)
     parts = [
         f"{ended.get('completed', 0):,} done",
-        f"{snapshot.live:,} live",
+        f"{snapshot.live:,} live" + (f" ({snapshot.shed:,} held back)" if snapshot.shed else ""),
         f"{ended.get('failed', 0):,} failed",
         *([f"{cancelled:,} cancelled"] if cancelled else []),
     ]

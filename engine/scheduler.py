@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from msgspec.structs import replace
 
 from engine.admission import Admission, Pool
-from engine.backend import Backend, Completion, Embedder, EmbeddingFailed, Failure
+from engine.backend import Backend, Embedder, EmbeddingFailed, Failure
 from engine.clock import Clock
 from engine.collector import Collector, calm
 from engine.dialogue import Answer, Dialogue
@@ -26,7 +26,7 @@ from engine.journal import Journal
 from engine.journal import LiveEpisode as LiveRow
 from engine.journal_off import JournalOff
 from engine.live import SPENT, LiveEpisode, OpenStep
-from engine.mailroom import Mailroom
+from engine.mailroom import Arrival, Mailroom
 from engine.metrics import Metrics
 from engine.ordering import Order
 from engine.record import AttemptRecord, EpisodeKey
@@ -82,10 +82,9 @@ class Scheduler:
         self.retry = retry
         self.metrics = metrics
         self.clock = clock
-        self._live: dict[str, LiveEpisode] = {}
+        self._num_live = 0
         # Steps of shed dialogues, with their pools.
         self._withheld: dict[str, list[tuple[str, OpenStep]]] = {}
-        self._num_settling = 0
         self._collector = Collector()
         # Read once per batch: what happens between two awaits happens at one moment.
         self._now = clock.now()
@@ -107,7 +106,7 @@ class Scheduler:
     @property
     def num_live(self) -> int:
         """Episodes that hold a permit: being played, or ended and not yet durable."""
-        return len(self._live) + self._num_settling
+        return self._num_live
 
     def stop(self) -> None:
         """Stop admitting and return from `run`; live episodes stay live in the journal."""
@@ -175,6 +174,7 @@ class Scheduler:
         for name in self.admission.balance(self._pool_figures()):
             for pool, step in self._withheld.pop(name, ()):
                 self._mailrooms[pool].post(step)
+        self.metrics.shed(self.admission.num_shed)
 
     def _advance(self) -> bool:
         """Look one episode ahead; return whether there is one."""
@@ -208,7 +208,7 @@ class Scheduler:
                 answers[path] = (row.hash, answer)
         dialogue: Dialogue[Any] = Dialogue(self.cast.play(identity.key), answers)
         live = LiveEpisode(identity, dialogue, {path: row.attempts for path, row in rows.items() if row.attempts})
-        self._live[live.name] = live
+        self._num_live += 1
         self.admission.start(live.name)
         self.metrics.admitted(1)
         try:
@@ -249,15 +249,11 @@ class Scheduler:
             self._mailrooms[pool].post(step)
         return None
 
-    def _take(self, mailroom: Mailroom, batch: list[Completion]) -> None:
-        """Handle completions of one pool; late ones are dropped. What came together ended at one moment: now."""
+    def _take(self, mailroom: Mailroom, batch: list[Arrival]) -> None:
+        """Handle completions of one pool. What came together ended at one moment: now."""
         now = self._now = self.clock.now()
         unix_now = self.clock.time()
-        for completion in batch:
-            live = self._live.get(completion.episode)
-            step = live.current(completion) if live is not None else None
-            if live is None or step is None:
-                continue
+        for step, completion in batch:
             if completion.reply is not None:
                 sent = step.submitted_at
                 # To microseconds, at a fifth of the cost of `round`.
@@ -268,13 +264,13 @@ class Scheduler:
                     queue_s=int((sent - step.opened_at) * 1e6 + 0.5) / 1e6,
                     latency_s=int((now - sent) * 1e6 + 0.5) / 1e6,
                 )
-                self._answer(live, step, reply, mailroom)
+                self._answer(step, reply, mailroom)
             elif completion.failure is not None:
-                self._attempt_failed(live, step, completion.failure, mailroom)
+                self._attempt_failed(step, completion.failure, mailroom)
         self._wake.set()
 
-    def _answer(self, live: LiveEpisode, step: OpenStep, reply: Reply, mailroom: Mailroom) -> None:
-        leaf = step.leaf
+    def _answer(self, step: OpenStep, reply: Reply, mailroom: Mailroom) -> None:
+        live, leaf = step.live, step.leaf
         assert isinstance(leaf, Generate)
         usage = reply.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
@@ -290,27 +286,24 @@ class Scheduler:
         if self._is_kept:
             digest = leaf.hash
             self.journal.reply(live.name, path, digest, answer)
-        live.closed(path)
         try:
             opened = live.dialogue.deliver(path, answer, digest)
         except ProtocolDrift as drift:
             raise _located(drift, live) from None
         self._go_on(live, opened)
 
-    def _attempt_failed(
-        self, live: LiveEpisode, step: OpenStep, failure: Failure, mailroom: Mailroom | None, replica: str = ""
-    ) -> None:
+    def _attempt_failed(self, step: OpenStep, failure: Failure, mailroom: Mailroom | None, replica: str = "") -> None:
         """Journal a failed attempt; try again, or let the step fail."""
         if failure.kind == "unauthorized":
             raise BackendDown(failure.message)
-        path = step.leaf.path
+        live, path = step.live, step.leaf.path
         record = step.note(failure, replica or step.replica)
         self.journal.attempt(live.name, path, record)
         self.metrics.failed_attempt(failure.kind)
         jitter = (zlib.crc32(f"{live.name} {path} {step.attempt}".encode()) & 0xFFFF) / 0xFFFF
         delay_s = self.retry.delay(failure, step.failures, step.waited_s, jitter)
         if delay_s is None:
-            self._spend(live, step, failure)
+            self._spend(step, failure)
             return
         if failure.kind == "rate_limited":
             step.waited_s += delay_s
@@ -319,18 +312,15 @@ class Scheduler:
         else:
             mailroom.post(step, delay_s)
 
-    def _spend(self, live: LiveEpisode, step: OpenStep, failure: Failure) -> None:
-        path = step.leaf.path
+    def _spend(self, step: OpenStep, failure: Failure) -> None:
+        live, path = step.live, step.leaf.path
         message = f"{failure.message} (after {len(step.failures)} attempts)"
         self.journal.attempt(live.name, path, AttemptRecord(SPENT, failure.kind, message))
-        live.closed(path)
         error = StepFailed(failure.kind, message, path)
         self._go_on(live, live.dialogue.fail(path, error))
 
     def _end(self, live: LiveEpisode) -> None:
         """Write the terminal record; the permit is returned once it is durable."""
-        del self._live[live.name]
-        self._num_settling += 1
         attempts = {
             path: [past for past in failures if past.attempt != SPENT]
             for path, failures in (live.attempts or {}).items()
@@ -343,7 +333,7 @@ class Scheduler:
         self.metrics.phase(live.phase, "")
 
         def settled() -> None:
-            self._num_settling -= 1
+            self._num_live -= 1
             self.metrics.ended(record.status)
             self._collector.ended(self.num_live)
             self._wake.set()
@@ -370,7 +360,7 @@ class Scheduler:
             floats = iter(await self.embedder.similarities(pairs))
         except EmbeddingFailed as failed:
             for step in steps:
-                self._attempt_failed(step.live, step, failed.failure, None, "embedder")
+                self._attempt_failed(step, failed.failure, None, "embedder")
             await self.clock.sleep(1.0)
             return
         for number, step in enumerate(steps, start=1):

@@ -25,8 +25,10 @@ def test_live_is_admitted_less_ended_here() -> None:
     metrics.admitted(4)
     metrics.ended("completed")
     metrics.ended("cancelled")
+    metrics.shed(1)
     gauges = metrics.gauges(101.0)
-    assert gauges["episodes/live"] == 2
+    assert (gauges["episodes/live"], gauges["episodes/shed"]) == (2, 1)
+    assert metrics.snapshot(101.0).shed == 1
     assert [gauges[f"episodes/ended/{s}"] for s in ("completed", "failed", "cancelled")] == [4, 1, 1]
     assert metrics.num_ended == 6
 

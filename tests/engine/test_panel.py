@@ -48,6 +48,11 @@ def test_the_rows_say_how_the_run_stands() -> None:
     assert rows["news"] == "waiting for base/0: loading weights 12 s"
 
 
+def test_dialogues_held_back_are_counted() -> None:
+    rows = dict(panel_rows(make_snapshot(shed=12)))
+    assert rows["episodes"].startswith("412 done, 64 live (12 held back), 3 failed")
+
+
 def test_rows_without_content_are_left_out() -> None:
     assert {name for name, _ in panel_rows(Snapshot(total=5))} == {"episodes", "rates", "calls"}
     assert dict(panel_rows(Snapshot(total=5)))["episodes"].endswith("of 5, ETA unknown yet")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.admission import Admission
-from engine.backend import Embedder, Failure, Request
+from engine.backend import Completion, Embedder, Failure, Request
 from engine.clock import SystemClock
 from engine.errors import BackendDown, StepFailed
 from engine.journal import Journal
@@ -237,13 +238,28 @@ async def test_a_late_answer_to_an_old_attempt_is_dropped(rundir: RunDirectory) 
     first, second = backend.requests[0], backend.requests[1]
     assert (first.path, first.attempt, second.attempt) == (second.path, 0, 1)
     assert first.key not in backend.open_keys
-    from engine.backend import Completion
-
-    scheduler._take(scheduler._mailrooms["base"], [Completion(*first.key, reply=Reply("too late"))])
+    late = Completion(*first.key, reply=Reply("too late"))
+    scheduler._mailrooms["base"]._hand_over([late])
     backend.release_all()
     await running
     replies = [step.reply.text for step in journal.episodes()[0].steps if step.reply]
     assert "too late" not in replies
+    await journal.close()
+
+
+async def test_an_answer_that_comes_again_is_dropped(rundir: RunDirectory) -> None:
+    backend = ScriptedBackend(echo, is_held=True)
+    journal = Journal.open(rundir)
+    scheduler = make_scheduler(journal, backend, make_keys(1))
+    running = asyncio.ensure_future(scheduler.run())
+    await backend.arrived(1)
+    first = Completion(*backend.requests[0].key, reply=Reply("the first"))
+    scheduler._mailrooms["base"]._hand_over([first, replace(first, reply=Reply("the second"))])
+    backend.release_all()
+    await running
+    (record,) = journal.episodes()
+    assert [step.reply.text for step in record.steps if step.path == first.path and step.reply] == ["the first"]
+    assert (record.status, len(record.steps)) == ("completed", 7)
     await journal.close()
 
 
