@@ -100,6 +100,10 @@ class PromptRenderer:
         num_own = sum(turn.role == "assistant" for turn in turns)
         return Rendered(self._compose(glue.pieces, turns, spliced), num_own - len(spliced))
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text, none of them a control token's."""
+        return self._encode(text)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of sampled ids, without control tokens."""
         text: str = self._tokenizer.decode(

@@ -65,5 +65,6 @@ ROWS: dict[str, Row] = {
     "memory": _ours("scheduling:measure_memory", repeats=3),
     "ray_wire": _ours("wire:measure"),
     "resume": _ours("resume:measure", repeats=3),
+    "stream": _ours("streaming:measure"),
 }
 """Every row by name, in the table's order."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from engine.simulation.command import simulate
+from training.command import samples
 
 if TYPE_CHECKING:
     from engine.planning import Plan
@@ -33,6 +34,7 @@ RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
 
 
 app.command()(simulate)
+app.command()(samples)
 
 
 def main() -> None:

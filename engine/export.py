@@ -4,11 +4,8 @@ An export is whole or absent: it is written beside its target and renamed. Episo
 Model text goes in with chat-template control tokens broken up. Knows nothing of how the corpus is kept.
 """
 
-import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -17,18 +14,16 @@ import msgspec
 from engine.config import is_operational, read_table
 from engine.errors import InputError
 from engine.export_card import CardFacts, ExportMeta, card, flat
-from engine.files import fsync_directory
 from engine.protocol import ProtocolSpec
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
 from engine.show import protocol_of
+from engine.staging import encoded, staged, write_lines
 from engine.transcript import ChatMessage, role_messages, seen_messages, turns
 from engine.views import neutralize
 
 Format = Literal["records", "messages", "prompt-completion", "sharegpt"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
-DATA_FILE: Final = "train.jsonl"
-CARD_FILE: Final = "README.md"
 OWN_SOURCES: Final = ("bundled", "sampled")
 OWN_LICENSE: Final = "Apache-2.0 (shipped with Sandplay)"
 _SHAREGPT: Final = {"system": "system", "user": "human", "assistant": "gpt"}
@@ -83,32 +78,22 @@ def export(
     *,
     only_completed: bool = True,
 ) -> ExportSummary:
-    """Write the corpus to `to` and return what it holds.
+    """Write the corpus to `to`, as `staged` says, and return what it holds.
 
-    `to` becomes a directory with `train.jsonl` and `README.md`; a name ending in `.jsonl` becomes that file, its card
-    beside it as `NAME.card.md`. Raises InputError when the target exists, cannot be written, the format does not fit
-    the protocol, or no episode gives a row; nothing is then left behind.
+    Raises InputError when the target exists, cannot be written, the format does not fit the protocol, or no episode
+    gives a row; nothing is then left behind.
     """
     rows = _rows_of(format, spec)
-    is_file = to.suffix == ".jsonl"
-    data = to if is_file else to / DATA_FILE
-    about = to.with_name(f"{to.name}.card.md") if is_file else to / CARD_FILE
     tally = _Tally(only_completed)
-    with _staged([to, about] if is_file else [to]) as staging:
-        lines = (_encoded(row) + b"\n" for record in tally.chosen(corpus) for row in tally.counted(rows(record, spec)))
-        _write(staging / data.name, lines)
-        facts = CardFacts(format=format, data_file=data.name, **tally.facts())
-        _write(staging / about.name, [card(meta, facts).encode()])
-        if is_file:
-            os.rename(staging / about.name, about)
-            os.rename(staging / data.name, data)
-        else:
-            os.rename(staging, to)
-        fsync_directory(to.parent)
+    with staged(to) as files:
+        lines = (encoded(row) for record in tally.chosen(corpus) for row in tally.counted(rows(record, spec)))
+        write_lines(files.data, lines)
+        facts = CardFacts(format=format, data_file=files.data.name, **tally.facts())
+        write_lines(files.card, [card(meta, facts).encode()])
     return ExportSummary(
         format=format,
-        data=str(data),
-        card=str(about),
+        data=str(files.final_data),
+        card=str(files.final_card),
         rows=tally.num_rows,
         episodes=sum(tally.statuses.values()),
         skipped=dict(tally.skipped),
@@ -236,51 +221,3 @@ def _origin(record: EpisodeRecord, role: str) -> Row:
         "protocol": record.protocol,
         "model": _shareable(record.models.get(role, "")),
     }
-
-
-def _encoded(row: Row) -> bytes:
-    """Encode a row; halves of surrogate pairs, which UTF-8 cannot hold, become U+FFFD."""
-    try:
-        return msgspec.json.encode(row)
-    except UnicodeEncodeError:
-        return msgspec.json.encode(_paired(row))
-
-
-def _paired(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case dict():
-            return {_paired(key): _paired(item) for key, item in value.items()}
-        case list():
-            return [_paired(item) for item in value]
-        case _:
-            return value
-
-
-@contextmanager
-def _staged(targets: Sequence[Path]) -> Iterator[Path]:
-    """Give a fresh directory beside the target, removed at the end. Raises InputError when the target is in the way."""
-    to = targets[0]
-    taken = [path for path in targets if path.exists() or path.is_symlink()]
-    if taken:
-        raise InputError(f"an export must go to a new path, got {taken[0]}, which exists: remove it or choose another")
-    staging = to.parent / f".{to.name}.{os.getpid()}.tmp"
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-        yield staging
-    except OSError as error:
-        raise InputError(
-            f"the corpus must be readable and the target writable, got {error}: correct the path"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _write(path: Path, lines: Iterable[bytes]) -> None:
-    """Write lines durably."""
-    with path.open("wb") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())

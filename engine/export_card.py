@@ -21,7 +21,7 @@ _COLUMNS: Final = {
     "sharegpt": "One row per episode and role: its own turns are `gpt`, everybody else's `human`.",
 }
 
-_NOTICE: Final = """\
+NOTICE: Final = """\
 > **Synthetic data for research.** Every person here is invented, and every word was written by a language model or for
 > one. Nothing was reviewed by a clinician. It is no advice, no basis for any clinical decision, and must not be used
 > to care for people. If you or someone near you is in crisis, call your local emergency number or a crisis line:
@@ -58,22 +58,22 @@ def card(meta: ExportMeta, facts: CardFacts) -> str:
     blocks = [
         _head(meta, facts),
         f"# {_safe(meta.name)}",
-        _NOTICE,
+        NOTICE,
         f"{facts.num_rows:,} rows from {num_episodes:,} episodes, format `{facts.format}`. {_COLUMNS[facts.format]}",
         _load_example(facts),
         "## Counts",
-        _table(("what", "number"), _counts(facts)),
+        table(("what", "number"), _counts(facts)),
         "## Missing values",
         _missing(facts),
         "## Models",
-        _table(
+        table(
             ("role", "model", "episodes"), [(r, m, f"{n:,}") for r, ms in facts.models.items() for m, n in ms.items()]
         ),
         _weights(facts),
         "## Cases",
         _cases(meta),
         "## Settings",
-        _table(("setting", "value"), [(name, _plain(value)) for name, value in flat(meta.settings)]),
+        table(("setting", "value"), [(name, _plain(value)) for name, value in flat(meta.settings)]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -126,13 +126,13 @@ def _missing(facts: CardFacts) -> str:
         for name in facts.columns
         if name in facts.missing
     ]
-    return "A missing value is an empty string; it was never filled in.\n\n" + _table(("column", "rows", "share"), rows)
+    return "A missing value is an empty string; it was never filled in.\n\n" + table(("column", "rows", "share"), rows)
 
 
 def _weights(facts: CardFacts) -> str:
     if not facts.weights:
         return ""
-    return _table(("weight version", "episodes"), [(name, f"{number:,}") for name, number in facts.weights.items()])
+    return table(("weight version", "episodes"), [(name, f"{number:,}") for name, number in facts.weights.items()])
 
 
 def _cases(meta: ExportMeta) -> str:
@@ -157,7 +157,8 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a markdown table; cells are escaped."""
     if not rows:
         return "Not recorded."
     lines = [heads, tuple("---" for _ in heads), *(tuple(map(_safe, row)) for row in rows)]
