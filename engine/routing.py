@@ -90,11 +90,11 @@ class Router:
 
     def sent(self, replica: str) -> None:
         """A request went to a replica."""
-        self._load(replica).num_open += 1
+        self._loads[replica].num_open += 1
 
     def returned(self, replica: str) -> None:
         """A request sent to a replica has ended, or is no longer waited for."""
-        self._load(replica).num_open -= 1
+        self._loads[replica].num_open -= 1
 
     def observe(self, episode: str, tokens: int) -> None:
         """Note the episode's context length in tokens, from its last completion."""

@@ -5,11 +5,10 @@ sampled after it. Knows nothing of torch.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from actors.rendering import PromptRenderer
 from engine.token_ids import pack_ids
 from engine.transcript import ChatMessage
 from engine.views import Message
@@ -30,10 +29,34 @@ class Encoded(msgspec.Struct, frozen=True):
         return sum(label != IGNORED for label in self.labels)
 
 
+class Prompt(Protocol):
+    """A rendered prompt."""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Its ids."""
+
+
+class Renderer(Protocol):
+    """What serves the model its prompts; `actors.rendering.PromptRenderer` is one."""
+
+    fingerprint: str
+
+    @property
+    def end_of_turn_ids(self) -> tuple[int, ...]:
+        """The control tokens right after an assistant turn, none where the template has none."""
+
+    def render(self, messages: Sequence[Message]) -> Prompt:
+        """Return the prompt that asks for the turn after `messages`."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text, none of them a control token's."""
+
+
 class ChatEncoder:
     """Encodes chats for one tokenizer; `eos_id` ends a turn where the template has no token of its own for that."""
 
-    def __init__(self, renderer: PromptRenderer, eos_id: int) -> None:
+    def __init__(self, renderer: Renderer, eos_id: int) -> None:
         self._renderer = renderer
         self._end = renderer.end_of_turn_ids[:1] or (eos_id,)
 

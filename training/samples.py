@@ -5,7 +5,7 @@ Nothing is dropped here but what is not there to be taught: filters do that, wit
 of the three answers: MentalArena, section 3.3 and the published conversion, its defects corrected.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -76,20 +76,16 @@ def source_of(record: EpisodeRecord) -> Source:
 
 
 def samples_of(record: EpisodeRecord, spec: ProtocolSpec, settings: SampleSettings) -> Iterator[Sample]:
-    """Yield what an episode teaches, kind by kind in the order of the settings. Failed episodes give what they have."""
+    """Yield what an episode teaches: answers first, then the other kinds. Failed episodes give what they have."""
     outcome = _outcome_of(record)
+    answers = [kind for kind in settings.kinds if kind in ANSWER_MAKERS]
+    for fields in spec.records(record) if spec.records and answers else ():
+        yield from answer_samples(fields, answers, source_of(record), _scores(outcome))
     for kind in settings.kinds:
         if kind == PLAN:
             yield from _pairs(record, outcome, settings.min_margin)
-        elif kind in ANSWER_MAKERS:
-            for fields in _six_fields(record, spec):
-                yield from answer_samples(fields, (kind,), source_of(record), _scores(outcome))
-        else:
+        elif kind not in ANSWER_MAKERS:
             yield from _turn_samples(record, spec, kind)
-
-
-def _six_fields(record: EpisodeRecord, spec: ProtocolSpec) -> Iterable[Mapping[str, str]]:
-    return spec.records(record) if spec.records else ()
 
 
 def _outcome_of(record: EpisodeRecord) -> Outcome | None:
