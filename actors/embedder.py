@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.cluster import actor_environment, join_cluster, leave_cluster
-from actors.models import fetch_from_hub, fingerprint_weights
+from actors.models import fetch_from_hub
 from actors.processes import ProcessTable, describe_tree
 from actors.spec import RaySpec
 from actors.wire import ReplicaStatus, decode_status, encode
 from engine.backend import EmbeddingFailed, Failure, FailureKind
 from engine.errors import BackendDown, InputError
+from engine.weights_file import fingerprint_weights
 
 DEFAULT_EMBEDDER = "minilm"
 MAX_BATCH = 64

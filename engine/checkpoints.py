@@ -8,7 +8,6 @@ A checkpoint is whole or absent: it is written beside its place, described, made
 every fault before a replica touches it. Knows nothing of how weights are trained or served.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ import msgspec
 
 from engine.errors import InputError
 from engine.files import fsync_directory, write_atomic
-from engine.weights_file import Tensor, WeightsError, first_not_finite, read_header
+from engine.weights_file import Tensor, WeightsError, file_digest, fingerprint_weights, first_not_finite, read_header
 
 CARD: Final = "checkpoint.json"
 CURRENT: Final = "CURRENT"
@@ -67,7 +66,7 @@ def publish(directory: Path, place: Path, checkpoint: Checkpoint) -> Checkpoint:
         raise InputError(f"a version must be letters, digits, '.', '_' or '-', got {checkpoint.version!r} in {place}")
     if place.exists():
         raise InputError(f"a checkpoint must get a new name, got {place}, which exists: choose another version")
-    described = msgspec.structs.replace(checkpoint, files=_digests(directory, _files(directory)))
+    described = msgspec.structs.replace(checkpoint, files=_digests(directory))
     write_atomic(directory / CARD, msgspec.json.format(msgspec.json.encode(described)))
     for path in (*_files(directory), directory):
         _fsync(path)
@@ -101,12 +100,6 @@ def verify(path: Path, base: Path) -> Checkpoint:
     if problems:
         raise CheckpointError([f"checkpoint {checkpoint.version}: {problem}" for problem in problems])
     return checkpoint
-
-
-def weights_digest(directory: Path) -> str:
-    """Return the SHA-256 over names and contents of a directory's safetensors: the identity of a base model."""
-    digests = _digests(directory, sorted(directory.glob(_WEIGHTS)))
-    return hashlib.sha256("".join(f"{name}={digest}\n" for name, digest in digests.items()).encode()).hexdigest()
 
 
 # ---------------------------------------------------------------- the registry
@@ -164,7 +157,7 @@ def _file_problems(path: Path, checkpoint: Checkpoint) -> Iterable[str]:
     for name, digest in checkpoint.files.items():
         if name not in there:
             yield f"{name} must be there, got no such file: restore it"
-        elif _digest(there[name]) != digest:
+        elif file_digest(there[name]) != digest:
             yield f"{name} must have the SHA-256 {digest[:12]}..., got another: it was changed or is cut off"
     wanted = FULL_CONFIG if checkpoint.kind == "full" else ADAPTER_CONFIG
     if wanted not in checkpoint.files:
@@ -172,7 +165,7 @@ def _file_problems(path: Path, checkpoint: Checkpoint) -> Iterable[str]:
 
 
 def _weight_problems(path: Path, base: Path, checkpoint: Checkpoint) -> Iterable[str]:
-    if (found := weights_digest(base)) != checkpoint.base:
+    if (found := fingerprint_weights(base)) != checkpoint.base:
         yield f"its base must be the served model {found[:12]}..., got {checkpoint.base[:12]}...: serve its own base"
         return
     own: dict[str, Tensor] = {}
@@ -224,13 +217,8 @@ def _files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*") if not path.is_dir() and path.name != CARD)
 
 
-def _digests(directory: Path, files: Iterable[Path]) -> dict[str, str]:
-    return {path.relative_to(directory).as_posix(): _digest(path) for path in files}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digests(directory: Path) -> dict[str, str]:
+    return {path.relative_to(directory).as_posix(): file_digest(path) for path in _files(directory)}
 
 
 def _fsync(path: Path) -> None:

@@ -6,12 +6,15 @@ Source: the safetensors format. Reads headers and, for finiteness, the data thro
 Every fault found is a `WeightsError`: one sentence of rule and value found.
 """
 
+import hashlib
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+
+from engine.errors import InputError
 
 MAX_HEADER: Final = 100_000_000
 """Bytes; the format's own limit."""
@@ -23,6 +26,23 @@ _SIZES: Final = {
 # Bits of the exponent: all set means infinite or no number.
 _EXPONENTS: Final = {"F64": 0x7FF0_0000_0000_0000, "F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80}
 _CHUNK: Final = 1 << 22
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's contents (hexadecimal)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint_weights(directory: Path) -> str:
+    """Return the SHA-256 over names and contents of a directory's safetensors (hexadecimal).
+
+    Raises `InputError` when there are none.
+    """
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"weights must be *.safetensors, got none in {directory}: give a model directory")
+    return hashlib.sha256("".join(f"{file.name}={file_digest(file)}\n" for file in files).encode()).hexdigest()
 
 
 class WeightsError(Exception):

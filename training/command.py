@@ -32,6 +32,9 @@ def samples(
 
     paths = [*(sources or []), *(Path(one) for one in more or [] if "=" not in one)]
     problems = [] if paths else ["sources are missing: give --from DIR|FILE"]
+    problems += [
+        f"a source must be a run directory or a file, got {one}: correct it" for one in paths if not one.exists()
+    ]
     if to is None:
         problems.append("the target is missing: give --to PATH")
     settings, found = _settings([one for one in more or [] if "=" in one], kind, format)

@@ -1,7 +1,7 @@
 """Where samples come from: run directories, files of six-field records, and files of cases.
 
-Everything streams, line by line or part by part. Raises InputError with every bad line of a file, up to `MAX_PROBLEMS`,
-before the first row is made of it.
+Everything streams, line by line or part by part. Raises InputError with every bad line of a file before the first row
+is made of it.
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,15 @@ from engine.show import protocol_of
 from training.samples import Sample, Source, answer_samples, samples_of, warmup_samples
 from training.settings import ANSWERS, WARMUP, SampleSettings
 
-MAX_PROBLEMS: Final = 20
 CASES: Final = "cases.jsonl"
 
 
 def check_sources(sources: list[Path], settings: SampleSettings) -> None:
-    """Read files of records once to find what is wrong with them. Raises InputError with all of it."""
+    """Read files of records, which exist, once to find what is wrong with them. Raises InputError with all of it."""
     problems: list[str] = []
     for source in sources:
         if source.is_dir():
             RunDirectory.open(source)
-        elif not source.is_file():
-            problems.append(f"a source must be a run directory or a file, got {source}, which does not exist")
         elif settings.kinds != (WARMUP,):
             problems += _file_problems(source, settings)
     if problems:
@@ -69,14 +66,19 @@ def read_six_fields(source: Path) -> Iterator[dict[str, str]]:
 
 def read_records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, fields) of a JSONL file of six-field records. Raises InputError at a line that is none."""
+    for number, problem, fields in _lines(path):
+        if problem:
+            raise InputError(problem)
+        yield number, fields
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Yield (number, what is wrong with it, its six fields) of each line that is not empty."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            problem, fields = _record(line)
-            if problem:
-                raise InputError(f"{path}:{number}: {problem}")
-            yield number, fields
+            if line.strip():
+                problem, fields = _record(line)
+                yield number, f"{path}:{number}: {problem}" if problem else "", fields
 
 
 def _record(line: bytes) -> tuple[str, dict[str, str]]:
@@ -97,10 +99,4 @@ def _file_problems(path: Path, settings: SampleSettings) -> list[str]:
     others = [kind for kind in settings.kinds if kind not in (*ANSWERS, WARMUP)]
     if others:
         return [f"{path}: a file of records has no {', '.join(others)}: give the run directory instead"]
-    found = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip() and (problem := _record(line)[0]):
-                found.append(f"{path}:{number}: {problem}")
-    more = [f"{path}: and {len(found) - MAX_PROBLEMS} more such lines"] if len(found) > MAX_PROBLEMS else []
-    return [*found[:MAX_PROBLEMS], *more]
+    return [problem for _, problem, _ in _lines(path) if problem]

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.models import cache_directory, check_model, fingerprint_weights, has_chat_template, prepare_model
+from actors.models import cache_directory, check_model, has_chat_template, prepare_model
 from engine.errors import InputError
+from engine.weights_file import fingerprint_weights
 
 
 def make_model(path: Path, **config: object) -> Path:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from engine.checkpoints import CARD, Checkpoint, CheckpointError, Lineage, Registry, publish, verify, weights_digest
+from engine.checkpoints import CARD, Checkpoint, CheckpointError, Lineage, Registry, publish, verify
 from engine.errors import InputError
-from engine.weights_file import WeightsError, first_not_finite, read_header
+from engine.weights_file import WeightsError, fingerprint_weights, first_not_finite, read_header
 
 BASE = {"layer.weight": (4, 6), "norm.weight": (6,)}
 ADAPTER = {
@@ -44,7 +44,9 @@ def make_full(base: Path, place: Path, value: float = 2.0) -> Checkpoint:
     draft.mkdir(parents=True)
     shutil.copy(base / "config.json", draft)
     write_weights(draft / "model.safetensors", BASE, value)
-    made = Checkpoint(version=place.name, kind="full", base=weights_digest(base), files={}, lineage=Lineage(round=1))
+    made = Checkpoint(
+        version=place.name, kind="full", base=fingerprint_weights(base), files={}, lineage=Lineage(round=1)
+    )
     return publish(draft, place, made)
 
 
@@ -53,7 +55,7 @@ def make_adapter(base: Path, place: Path, shapes: Mapping[str, tuple[int, ...]] 
     draft.mkdir(parents=True)
     (draft / "adapter_config.json").write_text('{"r": 2}')
     write_weights(draft / "adapter_model.safetensors", shapes)
-    made = Checkpoint(version=place.name, kind="lora", base=weights_digest(base), files={})
+    made = Checkpoint(version=place.name, kind="lora", base=fingerprint_weights(base), files={})
     return publish(draft, place, made)
 
 
