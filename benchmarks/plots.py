@@ -6,16 +6,15 @@ Without a record the newest figures of every row are drawn. All text is escaped,
 """
 
 import html
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.figures import Figure
 from benchmarks.results import load_record, newest_rows, records, results_directory
 from benchmarks.table import Rows, cells, ordered
-from engine.errors import InputError
+from engine.pictures import canvas_of, plain_label, svg_of
 
 REACHED, MISSED, SPREAD = "#2a7f62", "#b3402a", "#444444"
 STYLE: Final = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -63,17 +62,17 @@ def plot_goals(figures: Sequence[Figure]) -> str:
     aimed = [figure for figure in figures if figure.goal]
     if not aimed:
         return ""
-    canvas, axes = _canvas(0.26 * len(aimed) + 1.0)
+    canvas, axes = canvas_of(0.26 * len(aimed) + 1.0)
     for place, figure in enumerate(reversed(aimed)):
         value = share_of_goal(figure, figure.median)
         ends = sorted(share_of_goal(figure, one) for one in (figure.min, figure.max))
         axes.barh(place, value, color=REACHED if figure.is_reached else MISSED, height=0.7)
         axes.plot(ends, [place, place], color=SPREAD, linewidth=1)
-    axes.set_yticks(range(len(aimed)), [_plain(figure.name) for figure in reversed(aimed)], fontsize=7)
+    axes.set_yticks(range(len(aimed)), [plain_label(figure.name) for figure in reversed(aimed)], fontsize=7)
     axes.axvline(1.0, color=SPREAD, linestyle=":")
     axes.set_xscale("log")
     axes.set_xlabel("share of the goal (log); the line is min to max")
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def plot_replicas(figures: Sequence[Figure]) -> str:
@@ -81,17 +80,17 @@ def plot_replicas(figures: Sequence[Figure]) -> str:
     scaled = [figure for figure in figures if "tokens_per_s" in figure.configuration]
     if not scaled:
         return ""
-    canvas, axes = _canvas(3.6)
+    canvas, axes = canvas_of(3.6)
     for figure in scaled:
         sizes, rates = figure.configuration["replicas"], figure.configuration["tokens_per_s"]
-        axes.plot(sizes, rates, marker="o", label=_plain(figure.name))
+        axes.plot(sizes, rates, marker="o", label=plain_label(figure.name))
         axes.plot(sizes, [rates[0] / sizes[0] * size for size in sizes], linestyle=":", color=SPREAD)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xlabel("replicas")
     axes.set_ylabel("tokens per second")
     axes.legend()
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def plot_efficiency(figures: Sequence[Figure]) -> str:
@@ -99,42 +98,16 @@ def plot_efficiency(figures: Sequence[Figure]) -> str:
     found = [figure for figure in figures if figure.name.startswith("efficiency")]
     if not found:
         return ""
-    canvas, axes = _canvas(0.35 * len(found) + 1.0)
+    canvas, axes = canvas_of(0.35 * len(found) + 1.0)
     for place, figure in enumerate(reversed(found)):
         axes.plot([figure.min, figure.max], [place, place], color=SPREAD, linewidth=1)
         axes.plot(figure.median, place, "o", color=MISSED if figure.is_reached is False else REACHED)
         if figure.goal is not None:
             axes.plot(figure.goal, place, "|", color=SPREAD, markersize=12)
-    axes.set_yticks(range(len(found)), [_plain(figure.name) for figure in reversed(found)], fontsize=7)
+    axes.set_yticks(range(len(found)), [plain_label(figure.name) for figure in reversed(found)], fontsize=7)
     axes.axvline(1.0, color=SPREAD, linestyle=":")
     axes.set_xlabel("rate over the bare replica's; the mark is the goal")
-    return _svg(canvas)
-
-
-def _canvas(height: float) -> tuple[Any, Any]:
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("plots need matplotlib, which is not installed: pip install matplotlib") from None
-    matplotlib.use("svg")
-    # One salt and text as text: the same figures give the same bytes, and the page can be searched.
-    matplotlib.rcParams.update({"svg.hashsalt": "sandplay", "svg.fonttype": "none"})
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(8, height), layout="constrained")
-    return canvas, canvas.add_subplot()
-
-
-def _plain(text: str) -> str:
-    # Dollar signs would begin mathematics.
-    return text.replace("$", "\\$")
-
-
-def _svg(canvas: Any) -> str:
-    stream = io.StringIO()
-    canvas.savefig(stream, format="svg", metadata={"Date": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
+    return svg_of(canvas)
 
 
 def main() -> None:

@@ -46,12 +46,16 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What `checkpoint.json` says. `base` is the SHA-256 of the base model's weights; `files` maps names to theirs."""
+    """What `checkpoint.json` says. `base` is the SHA-256 of the base model's weights; `files` maps names to theirs.
+
+    A `hosted` one has no files: `model` is its name at the endpoint that trained it, `base` that of its base there.
+    """
 
     version: str
-    kind: Literal["full", "lora"]
+    kind: Literal["full", "lora", "hosted"]
     base: str
     files: dict[str, str]
+    model: str = ""
     lineage: Lineage = Lineage()
     made_at: float = 0.0
     format: int = 1
@@ -93,6 +97,10 @@ def verify(path: Path, base: Path) -> Checkpoint:
     finite; another base; tensors missing, unknown or of other shapes.
     """
     checkpoint = read_checkpoint(path)
+    if checkpoint.kind == "hosted":
+        raise CheckpointError(
+            f"checkpoint {checkpoint.version}: must have weights, got a hosted model: name its endpoint"
+        )
     try:
         problems = [*_file_problems(path, checkpoint), *_weight_problems(path, base, checkpoint)]
     except OSError as error:
@@ -100,6 +108,15 @@ def verify(path: Path, base: Path) -> Checkpoint:
     if problems:
         raise CheckpointError([f"checkpoint {checkpoint.version}: {problem}" for problem in problems])
     return checkpoint
+
+
+def hosted_model(path: Path) -> str:
+    """Return the name of a hosted checkpoint at its endpoint. Raises CheckpointError for one of another kind."""
+    checkpoint = read_checkpoint(path)
+    if checkpoint.kind != "hosted" or not checkpoint.model:
+        rule = f"checkpoint {checkpoint.version}: an endpoint serves hosted models alone"
+        raise CheckpointError(f"{rule}, got kind {checkpoint.kind!r}: serve it with vllm")
+    return checkpoint.model
 
 
 # ---------------------------------------------------------------- the registry

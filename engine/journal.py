@@ -26,7 +26,7 @@ from engine.journal_store import (
     journal_error,
 )
 from engine.journal_writer import Admit, End, Gauges, Step, Writer
-from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, Status
+from engine.record import AttemptRecord, EpisodeHead, EpisodeKey, EpisodeRecord, Status
 from engine.rundir import RunDirectory
 from engine.steps import Reply
 
@@ -191,11 +191,17 @@ class Journal:
         """Return the sums over terminal episodes."""
         return self._totals
 
-    def episodes(self, after_seq: int = -1, limit: int = 100) -> list[EpisodeRecord]:
+    def episodes(self, after_seq: int = -1, limit: int = 100, *, is_whole: bool = True) -> list[EpisodeRecord]:
         """Return durable terminal episodes with a higher seq, in order of seq; sealed and unsealed alike.
 
-        Reads files: call it in a thread when the loop matters. Raises JournalError.
+        Unless `is_whole`, those in memory come without steps. Reads files where they have left memory: call it in a
+        thread when the loop matters. Raises JournalError.
         """
+        bodies = self._writer.recent.after(after_seq, limit)
+        if bodies is not None and is_whole:
+            return [decode(body, EpisodeRecord) for body in bodies]
+        if bodies is not None:
+            return [decode(body, EpisodeHead).record for body in bodies]
         try:
             # Rows first: what is sealed in between is then in both, never in neither.
             rows = self._store.ended(after_seq, limit)

@@ -17,6 +17,7 @@ import msgspec
 from engine.corpus_parts import Manifest
 from engine.errors import JournalError
 from engine.journal_store import AdmitRow, EndRow, StepRow, Store, journal_error
+from engine.recent import Recent
 from engine.rundir import RunDirectory
 from engine.unsealed import SealRow, Unsealed
 
@@ -80,6 +81,7 @@ class Writer:
         self, store: Store, rundir: RunDirectory, manifest: Manifest, *, seal_every: int, unsealed: Sequence[SealRow]
     ) -> None:
         self.failure: JournalError | None = None
+        self.recent = Recent()
         self._store = store
         self._unsealed = Unsealed(store, rundir, manifest, seal_every, unsealed, self._notify)
         self._changed = threading.Condition()
@@ -232,6 +234,7 @@ class Writer:
         self._last = time.monotonic()
         ends = self._commit(batch)
         self._commit_s = time.monotonic() - self._last
+        self.recent.add([(seq, body) for seq, _, body in ends])
         self._tell_done(batch)
         self._tell_tails(ends)
         # What is durable no longer counts: the loop goes on while parts are sealed.

@@ -27,7 +27,7 @@ from engine.record import EpisodeRecord
 from engine.steps import Leaf
 from engine.steps import Protocol as Play
 
-BUILT_IN = ("counseling", "mental_arena")
+BUILT_IN = ("counseling", "exam", "mental_arena")
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

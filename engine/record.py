@@ -4,13 +4,16 @@ Records are built from the dialogue and its stored replies alone: the same repli
 as one table of nodes per episode (each node names its parent), so that who saw what is exact and the size is linear.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from engine.steps import Reply, Sampling
 
 Status = Literal["completed", "failed", "cancelled"]
+
+JOINT: Final = "+"
+"""Joins the weight versions of one reply whose model was swapped while it was sampled, oldest first."""
 
 
 class EpisodeKey(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -100,6 +103,15 @@ class EpisodeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return str(self.key)
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether one of its models was sampled under more than one weight version."""
+        versions: dict[str, set[str]] = {}
+        for step in self.steps:
+            if step.reply is not None:
+                versions.setdefault(step.reply.model, set()).update(step.reply.weights.split(JOINT))
+        return any(len(found - {""}) > 1 for found in versions.values())
+
+    @property
     def num_calls(self) -> int:
         """Chat requests, every attempt."""
         return sum(len(s.attempts) + (s.reply is not None) for s in self.steps if s.kind == "generate")
@@ -112,3 +124,25 @@ class EpisodeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             nodes.append(self.nodes[index])
             index = self.nodes[index].parent
         return nodes[::-1]
+
+
+class EpisodeHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An episode record without its steps, which are nearly all of it: for who needs no more."""
+
+    key: EpisodeKey
+    seed: int
+    protocol: str
+    status: Status
+    case: str = ""
+    outcome: str = ""
+    error: ErrorRecord | None = None
+    models: dict[str, str] = {}
+    weights: tuple[str, ...] = ()
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    seq: int = -1
+
+    @property
+    def record(self) -> EpisodeRecord:
+        """The record, `nodes` and `steps` empty."""
+        return EpisodeRecord(**msgspec.structs.asdict(self))

@@ -4,6 +4,7 @@ Memory grows by 16 bytes a row, and by about a kilobyte more where near ones are
 """
 
 import hashlib
+import zlib
 from typing import Any, Final
 
 NUM_PERMUTATIONS: Final = 64
@@ -34,7 +35,8 @@ class Seen:
 
         # Texts of different scopes share no shingle, so that one index serves all.
         salt = _digest(scope)
-        sketch = MinHash(num_perm=NUM_PERMUTATIONS)
+        # The permutations mix well enough; the library's own hash, SHA-1, is two thirds of a sketch's cost.
+        sketch = MinHash(num_perm=NUM_PERMUTATIONS, hashfunc=zlib.crc32)
         sketch.update_batch([salt + _encoded(shingle) for shingle in shingles(text)])
         if self._index is None:
             self._index = MinHashLSH(threshold=self._near, num_perm=NUM_PERMUTATIONS)

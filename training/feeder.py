@@ -16,18 +16,18 @@ from engine.record import EpisodeRecord
 from training.convert import Converter
 from training.formats import Row
 from training.sample_log import Mark, SampleReader, SampleWriter
-from training.samples import samples_of
+from training.samples import ANSWER_MAKERS, samples_of
 from training.settings import SampleSettings
 
-MAX_EPISODES: Final = 256
-"""Episodes converted in one go, and appended as one batch."""
+MAX_EPISODES: Final = 32
+"""Episodes converted in one go, and appended as one batch: a sample waits for those beside it."""
 
 
 class Tail(Protocol):
     """Where durable episodes come from, in order of seq; a `Journal` is one."""
 
-    def episodes(self, after_seq: int = -1, limit: int = 100) -> list[EpisodeRecord]:
-        """Return durable terminal episodes with a higher seq, in order of seq."""
+    def episodes(self, after_seq: int = -1, limit: int = 100, *, is_whole: bool = True) -> list[EpisodeRecord]:
+        """Return durable terminal episodes with a higher seq, in order of seq; steps may lack unless `is_whole`."""
 
     async def grown(self, after_seq: int) -> bool:
         """Return true once there is one, false once the source is closed."""
@@ -44,6 +44,8 @@ class Feeder:
         self._writer = writer
         self._settings = settings
         self._converter = Converter("messages", settings)
+        # The three answers are made of the outcome alone.
+        self._needs_steps = any(kind not in ANSWER_MAKERS for kind in settings.kinds)
         self._one_at_a_time = asyncio.Lock()
         self._is_over = asyncio.Event()
 
@@ -95,7 +97,7 @@ class Feeder:
 
     def _feed(self, name: str, tail: Tail, last: int) -> int:
         """Convert what has ended since; return the last seq read."""
-        while episodes := tail.episodes(last, MAX_EPISODES):
+        while episodes := tail.episodes(last, MAX_EPISODES, is_whole=self._needs_steps):
             last = episodes[-1].seq
             rows = self._rows(episodes)
             tally = self._converter.tally

@@ -19,7 +19,7 @@ from engine.errors import JournalError
 from engine.staging import encoded
 from training.formats import Row
 
-POLL_S: Final = 0.02
+POLL_S: Final = 0.01
 """How often a reader that waits looks whether the file has grown."""
 
 _MARK: Final = b'{"mark":'
