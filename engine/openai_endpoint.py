@@ -78,6 +78,24 @@ class OpenAIEndpoint:
                 options={"headers": {**_JSON, **(headers or {})}, "timeout": timeout_s},
             )
 
+    async def get(self, path: str, query: Mapping[str, str] | None = None, *, timeout_s: float) -> bytes:
+        """Return the body of a successful answer. Raises as `post` does."""
+        client = self._opened()
+        async with asyncio.timeout(timeout_s):
+            return await client.get(path, cast_to=bytes, options={"params": dict(query or {}), "timeout": timeout_s})
+
+    async def upload(self, name: str, data: bytes, purpose: str, *, timeout_s: float) -> bytes:
+        """Upload a file under a name; return the body of a successful answer. Raises as `post` does."""
+        client = self._opened()
+        async with asyncio.timeout(timeout_s):
+            return await client.post(
+                "/files",
+                cast_to=bytes,
+                body={"purpose": purpose},
+                files=[("file", (name, data, "application/jsonl"))],
+                options={"headers": {"Content-Type": "multipart/form-data"}, "timeout": timeout_s},
+            )
+
     async def close(self) -> None:
         """Close every connection."""
         client, self._client = self._client, None
