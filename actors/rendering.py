@@ -262,3 +262,10 @@ def _without_added_tokens(tokenizer: Any) -> Any:
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     state |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     return Tokenizer.from_str(json.dumps(state))
+
+
+def load_renderer(path: str) -> PromptRenderer:
+    """Return the renderer of a model directory. Raises ValueError as `PromptRenderer` does."""
+    from transformers import AutoTokenizer
+
+    return PromptRenderer(AutoTokenizer.from_pretrained(path, trust_remote_code=False))

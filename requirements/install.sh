@@ -22,7 +22,8 @@ python=${PYTHON:-python3}
 echo "installing $(grep -c '==' "$lock") pinned packages into .venv (a few minutes, about 4 GB)"
 extra=()
 [ -z "${SANDPLAY_TORCH_INDEX:-}" ] || extra=(--extra-index-url "$SANDPLAY_TORCH_INDEX")
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "${extra[@]}" -r "$lock" || {
+# deepspeed comes as source: its kernels are not built, training uses none of them.
+DS_BUILD_OPS=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "${extra[@]}" -r "$lock" || {
   echo "installing $lock failed; if torch ... +cpu was not found, set SANDPLAY_TORCH_INDEX to PyTorch's CPU wheel index" >&2
   exit 1
 }
