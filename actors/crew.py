@@ -12,10 +12,12 @@ from actors.processes import ProcessTable
 from actors.spec import ModelSpec, RaySpec
 from engine.backend import Backend, Embedder
 from engine.config import Config, EmbedderConfig, OpenAIConfig, VllmConfig
+from engine.errors import InputError
 from engine.openai_backend import OpenAIBackend
 from engine.openai_embedder import OpenAIEmbedder
 from engine.rundir import RunDirectory
 from engine.shards import share_of
+from engine.swap import SwapFailed, SwapPolicy, SwapPool, SwapReport
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -27,12 +29,22 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class LocalCrew:
-    """Implements `engine.run.Crew`. `attach` must be called before `start`. With a `share`, only that part comes up."""
+    """Implements `engine.run.Crew`. `attach` must be called before `start`. With a `share`, only that part comes up.
+
+    `serving` maps models to the checkpoint directories that are served in their place, or upon them, from the start.
+    """
 
     def __init__(
-        self, config: Config, paths: Mapping[str, Path], *, needs_embedder: bool, share: Share | None = None
+        self,
+        config: Config,
+        paths: Mapping[str, Path],
+        *,
+        needs_embedder: bool,
+        share: Share | None = None,
+        serving: Mapping[str, Path] | None = None,
     ) -> None:
         self._config = config
+        self._serving = serving or {}
         self._share = share
         self._paths = paths
         self._needs_embedder = needs_embedder
@@ -53,7 +65,10 @@ class LocalCrew:
             await self.start()
 
     def attach(self, rundir: RunDirectory, say: Callable[[str], None]) -> None:
-        """Build what runs on this cluster; its processes are recorded in the run directory."""
+        """Build what runs on this cluster; its processes are recorded in the run directory.
+
+        Raises CheckpointError when what is to be served is not fit for it.
+        """
         share = self._share
         path = rundir.processes if share is None else rundir.processes_of(share.index)
         self._processes = processes = ProcessTable(path)
@@ -67,10 +82,13 @@ class LocalCrew:
         for name, model in self._config.models.items():
             if isinstance(model, VllmConfig) and name in self._paths:
                 from actors.fleet import Fleet
+                from actors.swap import prepare_target
 
                 total = model.replicas
                 first, count = share_of(total, share.index, share.num_shards) if share is not None else (0, total)
                 spec = _spec(name, model, self._paths[name], first, count)
+                if name in self._serving:
+                    spec = spec.serving(prepare_target(spec, self._serving[name]))
                 self.pools[name] = Fleet(spec, where, processes, say)
         if self._needs_embedder and self._config.embedder.kind == "local":
             from actors.embedder import LocalEmbedder
@@ -87,6 +105,21 @@ class LocalCrew:
         for failed in done:
             if isinstance(failed, BaseException):
                 raise failed
+
+    async def swap(
+        self, model: str, checkpoint: Path | None, policy: SwapPolicy, say: Callable[[str], None]
+    ) -> SwapReport:
+        """Serve a checkpoint, or the model itself (None), in a pool that is up; also while nothing is played.
+
+        Raises CheckpointError when the checkpoint is refused, SwapFailed when the pool went back to the one before.
+        """
+        pool = self.pools.get(model)
+        if not isinstance(pool, SwapPool):
+            raise InputError(f"a model must be served here to be swapped, got {model!r}: name one of {[*self.pools]}")
+        report = await pool.swap(checkpoint, policy, say)
+        if not report.is_done:
+            raise SwapFailed(report)
+        return report
 
     @asynccontextmanager
     async def _closed_on_failure(self) -> AsyncIterator[None]:
@@ -142,6 +175,7 @@ def _spec(name: str, model: VllmConfig, path: Path, first: int, count: int) -> M
         start_timeout_s=model.start_timeout_s,
         stall_timeout_s=model.stall_timeout_s,
         max_restarts=model.max_restarts,
+        max_lora_rank=model.max_lora_rank,
     )
 
 

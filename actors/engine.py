@@ -4,20 +4,19 @@ Everything here is pinned by a contract test, because vLLM promises little of it
 come out once per request; text, views and replies are the replica's business.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from actors.spec import ModelSpec
+from actors.weights import Weights
 from engine.steps import Choice, Fields, Sampling, ValueSchema
-from engine.weights_file import fingerprint_weights
 
 _CPU_BLOCK_SIZE = 32
 _GIB = 1 << 30
-_EMPTY_DIGEST = hashlib.sha256().hexdigest()
+_MAX_LORAS = 2  # the one that is served, and during a swap the one before it
 
 
 class EngineLost(Exception):
@@ -43,18 +42,23 @@ class EngineCounters(msgspec.Struct):
 
 
 class Generated(msgspec.Struct, frozen=True):
-    """One finished generation. `log_probabilities` has one row per token where they were asked for."""
+    """One finished generation. `log_probabilities` has one row per token where they were asked for.
+
+    `weights` is the version it was sampled under, or several, joined.
+    """
 
     token_ids: tuple[int, ...]
     finish: str
     cached_tokens: int
     log_probabilities: list[dict[int, float]] | None = None
+    weights: str = ""
 
 
 def engine_arguments(spec: ModelSpec, *, is_cpu: bool, seed: int) -> dict[str, Any]:
     """Return the keyword arguments of vLLM's `AsyncEngineArgs`."""
     arguments: dict[str, Any] = {
         "model": spec.path,
+        "tokenizer": str(spec.home),
         "dtype": cpu_dtype() if is_cpu and spec.dtype == "auto" else spec.dtype,
         "seed": seed,
         "load_format": "safetensors",
@@ -72,6 +76,8 @@ def engine_arguments(spec: ModelSpec, *, is_cpu: bool, seed: int) -> dict[str, A
         "enable_log_requests": False,
         "disable_log_stats": True,  # the default loggers; ours switches the statistics on
     }
+    if spec.max_lora_rank:
+        arguments |= {"enable_lora": True, "max_lora_rank": spec.max_lora_rank, "max_loras": _MAX_LORAS}
     if spec.takes_forced_ids:
         arguments["logits_processors"] = ["actors.forcing:ForcedTokens"]
     if is_cpu:
@@ -98,9 +104,8 @@ class Engine:
 
     def __init__(self, llm: Any, counters: EngineCounters, path: str) -> None:
         self._llm = llm
-        self._path = path
         self.counters = counters
-        self.weights = ""
+        self.weights = Weights(llm, path)
 
     @classmethod
     def open(cls, spec: ModelSpec, seed: int) -> "Engine":
@@ -130,59 +135,57 @@ class Engine:
         """Whether the engine process is dead."""
         return bool(self._llm.errored)
 
-    async def generate(self, token_ids: Sequence[int], parameters: Any, request_id: str, priority: int) -> Generated:
-        """Run one request to its end; cancelling it aborts it in the engine.
+    async def generate(
+        self, token_ids: Sequence[int], parameters: Any, request_id: str, priority: int, weights: str = ""
+    ) -> Generated:
+        """Run one request to its end under a weight version ("": the newest); cancelling it aborts it in the engine.
 
         Raises `EngineLost` when the engine is dead, `EngineRefused` when the request is at fault.
         """
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        prompt: dict[str, Any] = {"prompt_token_ids": list(token_ids)}
-        if self.weights:
-            prompt["cache_salt"] = self.weights
+        use, versions = self.weights.begin(weights), ""
+        prompt = {"prompt_token_ids": list(token_ids), "cache_salt": use.salt}
         last = None
         try:
-            async for output in self._llm.generate(prompt, parameters, request_id, priority=priority):
+            async for output in self._llm.generate(
+                prompt, parameters, request_id, lora_request=use.adapter, priority=priority
+            ):
                 last = output
         except EngineDeadError as error:
             raise EngineLost(str(error)) from error
         except (VLLMClientError, ValueError) as error:
             raise EngineRefused(str(error)) from error
+        finally:
+            versions = self.weights.end(use)
         if last is None:
             raise EngineLost("the engine ended the request without an answer")
-        return _generated(last)
+        return _generated(last, versions)
 
     async def forget_prefixes(self) -> bool:
         """Empty the prefix cache; return whether it is empty (it is not while requests hold blocks)."""
         return bool(await self._llm.reset_prefix_cache())
 
-    async def read_weights(self) -> str:
-        """Return the weight version: one checksum over all parameters as the workers hold them."""
-        digests: dict[str, str] = {}
-        for worker in await self._llm.compute_weight_checksums():
-            digests |= worker
-        if _EMPTY_DIGEST in digests.values():
-            # Some CPU kernels pack weights away and leave empty tensors: the file's checksum stands in for those.
-            digests["files"] = fingerprint_weights(Path(self._path))
-        return combine_checksums(digests)
+    async def pause(self) -> None:
+        """Stop generating; requests are kept as they are, and new ones wait."""
+        await self._llm.pause_generation(mode="keep", clear_cache=False)
+
+    async def resume(self) -> None:
+        """Go on generating."""
+        await self._llm.resume_generation()
 
     def close(self) -> None:
         """End the engine's processes."""
         self._llm.shutdown()
 
 
-def combine_checksums(digests: Mapping[str, str]) -> str:
-    """Return one sha256 over named checksums, whatever their order."""
-    lines = "".join(f"{name}={digest}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _generated(output: Any) -> Generated:
+def _generated(output: Any, weights: str) -> Generated:
     made = output.outputs[0]
     rows = made.logprobs
     table = None if rows is None else [{i: value.logprob for i, value in row.items()} for row in rows]
-    return Generated(tuple(made.token_ids), made.finish_reason or "abort", output.num_cached_tokens or 0, table)
+    cached = output.num_cached_tokens or 0
+    return Generated(tuple(made.token_ids), made.finish_reason or "abort", cached, table, weights)
 
 
 def sampling_parameters(

@@ -2,66 +2,29 @@
 
 Every submitted request ends in exactly one completion unless cancelled: a request is open in one slot until its
 completion comes or the slot is lost, and an answer that is not open any more is dropped. A replica is restarted from
-(checkpoint, configuration) alone. The fleet knows nothing of dialogues, retries or routing.
+(checkpoint, configuration) alone, and only on the version that its slot serves. The fleet knows nothing of dialogues
+but which of them live where, and nothing of retries or routing.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from actors import wire
 from actors.cluster import join_cluster, leave_cluster
-from actors.launch import Launch, StartFailed, launch_replica
+from actors.launch import StartFailed, launch_replica
 from actors.processes import ProcessTable
+from actors.slot import Slot
 from actors.spec import ModelSpec, RaySpec
+from actors.swap import FleetSwap, prepare_target
 from engine.backend import Completion, Failure, FailureKind, ReplicaGauges, Request, RequestKey
-from engine.errors import BackendDown
-
-
-class Slot:
-    """One place in the pool: the replica that fills it now, its open requests, and when it last moved.
-
-    `launch` is None while no replica fills it; each restart brings a new one, and answers of the old one are dropped.
-    """
-
-    def __init__(self, name: str, now: float) -> None:
-        self.name = name
-        self.launch: Launch | None = None
-        self.open: set[RequestKey] = set()
-        self.outbox: list[Request] = []
-        self.is_sending = False
-        self.gauges = ReplicaGauges(name, state="starting")
-        self.moved_at = now
-        self.asked_at = now
-        self.num_steps = 0
-        self.restarts = 0
-        self.is_given_up = False
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether requests may be sent."""
-        return self.gauges.state == "ready"
-
-    def set_state(self, state: str) -> None:
-        """Change the state that the gauges report."""
-        self.gauges = msgspec.structs.replace(self.gauges, state=state, restarts=self.restarts)
-
-    def take(self, collected: wire.Collected, now: float) -> list[Completion]:
-        """Note what a replica reports, and return the completions that are still open here.
-
-        Engine steps and completions count as progress; requests that arrive do not.
-        """
-        mine = [completion for completion in collected.completions if completion.key in self.open]
-        self.open.difference_update(completion.key for completion in mine)
-        self.gauges = msgspec.structs.replace(collected.gauges, restarts=self.restarts)
-        if mine or collected.num_steps != self.num_steps:
-            self.moved_at = now
-        self.num_steps = collected.num_steps
-        return mine
+from engine.errors import BackendDown, InputError
+from engine.residents import Residents
+from engine.swap import SwapPolicy, SwapReport
+from engine.swapping import Swap
 
 
 class Fleet:
@@ -76,9 +39,13 @@ class Fleet:
         self._ray_spec = ray
         self._processes = processes
         self._say = say
-        self._slots = {name: Slot(name, time.monotonic()) for name in self._names()}
+        self._slots = {name: Slot(name, spec.target, time.monotonic()) for name in self._names()}
+        self._residents = Residents()
         self._done: list[Completion] = []
         self._news = asyncio.Event()
+        self._swapping = FleetSwap(spec, self._slots, self._residents, self._spawn, self._news.set)
+        self._target = spec.target
+        self._is_swapping = False
         self._down = ""
         self._keeper: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -123,13 +90,14 @@ class Fleet:
             raise BackendDown(self._down or f"pool {self._spec.name} is not started: await start() first")
         for request in batch:
             slot = self._slots.get(request.replica) or self._least_busy()
-            if slot is None or not slot.is_ready:
+            if slot is None or not slot.is_taking:
                 name = request.replica or self._spec.name
                 self._complete(request.key, "replica_lost", f"{name} is not ready")
                 continue
             if not slot.open:
                 slot.moved_at = time.monotonic()
             slot.open.add(request.key)
+            self._residents.settle(request.episode, slot.name, request.weights or slot.weights)
             slot.outbox.append(request)
             if not slot.is_sending:
                 slot.is_sending = True
@@ -150,11 +118,34 @@ class Fleet:
         for slot in self._slots.values():
             mine = [key for key in keys if key in slot.open]
             slot.open.difference_update(mine)
+            self._residents.poke()
             if mine and slot.launch is not None and self._tasks is not None:
                 self._tasks.create_task(self._call(slot.launch.actor.cancel.remote(wire.encode(mine))))
 
     async def forget(self, episode: str) -> None:
-        """Nothing to do: replicas keep no dialogue state."""
+        """An episode has ended: it lives nowhere any more."""
+        self._residents.forget(episode)
+
+    async def swap(self, checkpoint: Path | None, policy: SwapPolicy, say: Callable[[str], None]) -> SwapReport:
+        """Serve a checkpoint directory, or the model itself (None), while dialogues go on.
+
+        The report says what came of it; a failure leaves the old version on every replica. Raises InputError before
+        anything is touched: a bad checkpoint, one that this pool cannot serve, or a swap that is still going on.
+        """
+        if self._tasks is None:
+            raise InputError(f"a pool must be up to be swapped, got {self._spec.name}, which is not: start it")
+        if self._is_swapping:
+            raise InputError(f"one swap at a time may go on, got a second for {self._spec.name}: wait for the first")
+        self._is_swapping = True
+        try:
+            target = await asyncio.to_thread(prepare_target, self._spec, checkpoint)
+            await self._swapping.retired()
+            report = await Swap(self._swapping, self._target, target, policy, say).run()
+        finally:
+            self._is_swapping = False
+        if report.is_done:
+            self._target = target
+        return report
 
     async def forget_prefixes(self) -> bool:
         """Empty every replica's prefix cache; return whether all are empty (not while requests run)."""
@@ -177,7 +168,7 @@ class Fleet:
         await asyncio.gather(*(launch.stop() for launch in launches))
         for slot in self._slots.values():
             slot.launch = None
-            slot.set_state("lost")
+            slot.live("lost")
             await asyncio.to_thread(self._processes.end, slot.name)
         if self._has_joined:
             self._has_joined = False
@@ -219,16 +210,26 @@ class Fleet:
                     self._say(reason)
 
     async def _bring_up(self, slot: Slot) -> None:
-        slot.set_state("starting")
+        slot.live("starting")
         index = self._spec.first_replica + self._names().index(slot.name)
-        slot.launch = await launch_replica(self._spec, self._ray_spec, index, self._processes, self._say)
-        info = slot.launch.info
-        now = time.monotonic()
-        slot.moved_at = slot.asked_at = now
-        slot.gauges = ReplicaGauges(
-            slot.name, slots=info.slots, kv_tokens=info.kv_tokens, weights=info.weights, restarts=slot.restarts
-        )
+        spec = self._spec.serving(slot.target)
+        launch = await launch_replica(spec, self._ray_spec, index, self._processes, self._say)
+        found, wanted = launch.info.weights, slot.version
+        if wanted and found != wanted:
+            await launch.kill()
+            rule = f"{slot.name} must come up on {wanted[:12]}, got {found[:12]}"
+            raise StartFailed(f"{rule}: restore {slot.target.adapter or slot.target.weights}")
+        slot.launch = launch
+        slot.fill(launch.info, time.monotonic())
+        self._residents.poke()
         self._news.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Run something beside the pool, as long as it is up."""
+        if self._tasks is not None:
+            return self._tasks.create_task(work)
+        work.close()
+        return None
 
     async def _watch(self, slot: Slot) -> str:
         """Return why the replica is lost, once it is."""
@@ -239,13 +240,15 @@ class Fleet:
                 async with asyncio.timeout(self._spec.stall_timeout_s):
                     collected = wire.decode_collected(await launch.actor.collect.remote())
                     self._take(slot, collected)
+                    if slot.problem:
+                        return slot.problem
                     if not collected.problem and self._needs_canary(slot):
                         slot.asked_at = time.monotonic()
                         await launch.actor.canary.remote()
             except TimeoutError:
                 return f"{slot.name} hangs: no answer for {self._spec.stall_timeout_s:g} s"
             except Exception as error:  # noqa: BLE001  Ray raises many kinds, and each means that the actor is gone
-                return f"{slot.name} died: {_first_line(error)}"
+                return slot.problem or f"{slot.name} died: {_first_line(error)}"
             if collected.problem:
                 return f"{slot.name}: {collected.problem}"
             if slot.open and time.monotonic() - slot.moved_at > self._spec.stall_timeout_s:
@@ -253,22 +256,25 @@ class Fleet:
 
     def _needs_canary(self, slot: Slot) -> bool:
         idle_since = max(slot.moved_at, slot.asked_at)
-        return not slot.open and time.monotonic() - idle_since > self._spec.canary_s
+        is_idle = not slot.open and not slot.is_swapping
+        return is_idle and time.monotonic() - idle_since > self._spec.canary_s
 
     def _take(self, slot: Slot, collected: wire.Collected) -> None:
         mine = slot.take(collected, time.monotonic())
         if mine:
             self._done += mine
             self._news.set()
+            self._residents.poke()
 
     async def _lose(self, slot: Slot, reason: str) -> None:
         self._say(f"{reason}; {len(slot.open)} open requests come back")
         launch, slot.launch = slot.launch, None
-        slot.set_state("lost")
+        slot.live("lost")
         lost, slot.open, slot.outbox = slot.open, set(), []
         for key in lost:
             self._complete(key, "replica_lost", reason)
         self._news.set()
+        self._residents.poke()
         if launch is not None:
             await launch.kill()
 
@@ -278,11 +284,13 @@ class Fleet:
         if all(other.is_given_up for other in self._slots.values()):
             self._down = f"pool {self._spec.name} has no replica left; the last one: {reason}"
         self._news.set()
+        self._residents.poke()
 
     # ------------------------------------------------------------ sending
 
     def _least_busy(self) -> Slot | None:
-        ready = [slot for slot in self._slots.values() if slot.is_ready]
+        up = [slot for slot in self._slots.values() if slot.is_taking]
+        ready = [slot for slot in up if slot.gauges.state == "ready"] or up
         return min(ready, key=lambda slot: len(slot.open), default=None)
 
     async def _drain(self, slot: Slot) -> None:

@@ -8,10 +8,10 @@ was cancelled. It knows nothing of retries, routing or health; a dead engine is 
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from actors import wire
 from actors.choices import option_probabilities, token_ids_of_options
@@ -23,12 +23,18 @@ from engine.backend import Completion, Failure, FailureKind, ReplicaGauges, Requ
 from engine.steps import Choice, Reply, Sampling, Usage, ValueSchema
 from engine.token_ids import pack_ids
 
+T = TypeVar("T")
+
 HEARTBEAT_S = 1.0
 _CANARY_PRIORITY = -(1 << 30)
 
 
 class StartupError(Exception):
     """The tokenizer or the engine did not start; the text says why, on one line."""
+
+
+class Refused(Exception):
+    """A step of a swap failed; the text says why, on one line."""
 
 
 class Ended(Exception):
@@ -57,6 +63,10 @@ class Replica:
         self._finished: list[tuple[Request, Rendered, Generated, float]] = []
         self._completions: list[Completion] = []
         self._has_news = asyncio.Event()
+        # Closed while weights are loaded: a request must not begin under a version that is about to go.
+        self._gate = asyncio.Event()
+        self._gate.set()
+        self._probing = asyncio.Lock()
         self._problem = ""
         self._watched: dict[tuple[str, ...], list[int]] = {}
         self._ids_by_text: dict[str, int] = {}
@@ -68,11 +78,11 @@ class Replica:
         try:
             self._engine = await asyncio.to_thread(self._open)
             self._phase = "checking weights"
-            self._engine.weights = await self._engine.read_weights()
+            await self._engine.weights.open(self._spec.adapter)
             self._phase = "first token"
             await self.canary()
         except Exception as error:  # noqa: BLE001  in words: not every exception of vLLM survives the way out
-            raise StartupError(f"{type(error).__name__}: {' '.join(str(error).split())[:800]}") from None
+            raise StartupError(_in_words(error)) from None
         self._phase = "ready"
         return await self.info()
 
@@ -80,10 +90,10 @@ class Replica:
         from transformers import AutoTokenizer
 
         self._phase = "loading the tokenizer"
-        path = self._spec.path
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        home = self._spec.home
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(str(home), local_files_only=True, trust_remote_code=False)
         self._renderer = PromptRenderer(self._tokenizer)
-        self._end_ids = read_end_ids(Path(path), self._tokenizer, self._renderer.end_of_turn_ids)
+        self._end_ids = read_end_ids(home, self._tokenizer, self._renderer.end_of_turn_ids)
         self._phase = "loading weights"
         return Engine.open(self._spec, self._seed)
 
@@ -100,18 +110,21 @@ class Replica:
                 kv_tokens=self._engine.kv_tokens,
                 max_context=self._engine.max_context,
                 slots=self._spec.max_num_seqs,
-                weights=self._engine.weights,
+                weights=self._engine.weights.newest,
                 tokenizer=self._renderer.fingerprint,
                 merges_system=self._renderer.merges_system,
                 is_exact=self._renderer.is_exact,
             )
         )
 
-    async def canary(self) -> None:
-        """Make one token, to show that the engine works. Raises `EngineLost`."""
+    async def canary(self, weights: str = "") -> None:
+        """Make one token under a weight version, to show that the engine works. Raises `EngineLost`."""
         end = self._end_ids[0] if self._end_ids else 0
         parameters = sampling_parameters(Sampling(max_tokens=1, temperature=0.0), None, self._end_ids)
-        await self._engine.generate([end, end], parameters, f"canary-{time.monotonic_ns()}", _CANARY_PRIORITY)
+        name = f"canary-{time.monotonic_ns()}"
+        # Not while paused: it would wait for the resume, and whoever asked would take the engine for hung.
+        async with self._probing:
+            await self._engine.generate([end, end], parameters, name, _CANARY_PRIORITY, weights)
 
     async def forget_prefixes(self) -> bool:
         """Empty the prefix cache; return whether it is empty."""
@@ -128,6 +141,35 @@ class Replica:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await asyncio.to_thread(self._engine.close)
+
+    # ------------------------------------------------------------ swaps
+
+    async def pause(self) -> None:
+        """Stop generating, and let no request begin. Raises `Refused`, as the other steps."""
+        self._gate.clear()
+        async with self._probing:
+            await _step(self._engine.pause())
+
+    async def load(self, path: str, adapter: str) -> str:
+        """Put whole weights and an adapter ("" for none) in place of all that is held; return the version."""
+        return await _step(self._engine.weights.reload(path, adapter))
+
+    async def resume(self) -> None:
+        """Go on, and let requests begin."""
+        await _step(self._engine.resume())
+        self._gate.set()
+
+    async def add(self, adapter: str) -> str:
+        """Put an adapter beside what is held; return the version."""
+        return await _step(self._engine.weights.add(adapter))
+
+    async def serve(self, version: str) -> None:
+        """Sample under this version where none is wanted."""
+        self._engine.weights.serve(version)
+
+    async def remove(self, version: str) -> None:
+        """Drop a version once no request is sampled under it."""
+        await _step(self._engine.weights.remove(version))
 
     # ------------------------------------------------------------ requests
 
@@ -176,8 +218,9 @@ class Replica:
         started = time.monotonic()
         try:
             async with asyncio.timeout(request.timeout_s):
+                await self._gate.wait()
                 made = await self._engine.generate(
-                    prompt.token_ids, parameters, "|".join(map(str, request.key)), request.priority
+                    prompt.token_ids, parameters, "|".join(map(str, request.key)), request.priority, request.weights
                 )
         except TimeoutError:
             self._fail(request, Failure("timeout", f"no completion within {request.timeout_s:g} s"))
@@ -219,7 +262,7 @@ class Replica:
             preemptions=counters.preemptions,
             prompt_tokens=counters.prompt_tokens,
             completion_tokens=counters.completion_tokens,
-            weights=self._engine.weights,
+            weights=self._engine.weights.newest,
         )
 
     # ------------------------------------------------------------ text, in the helper thread
@@ -277,7 +320,7 @@ class Replica:
             usage=Usage(len(prompt.token_ids), len(made.token_ids), made.cached_tokens),
             model=self._spec.name,
             replica=self._name,
-            weights=self._engine.weights,
+            weights=made.weights,
             attempt=request.attempt,
             latency_s=latency_s,
             num_rendered=prompt.num_rendered,
@@ -293,6 +336,17 @@ class Replica:
             return text
 
         return option_probabilities(value.options, made.token_ids, made.log_probabilities, text_of, self._end_ids)
+
+
+async def _step(doing: Awaitable[T]) -> T:
+    try:
+        return await doing
+    except Exception as error:  # noqa: BLE001  in words: not every exception of vLLM survives the way out
+        raise Refused(_in_words(error)) from None
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:800]}"
 
 
 def _redirect_output(log: str) -> None:

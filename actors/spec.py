@@ -3,9 +3,13 @@
 Plain values, checked at construction; they travel to the actors as they are. Nothing here touches ray or vllm.
 """
 
+from pathlib import Path
+
 import msgspec
 
+from engine.config import LORA_RANKS
 from engine.errors import InputError
+from engine.swap import Target
 
 
 class RaySpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +40,10 @@ class RaySpec(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One pool: `replicas` engines serving the model directory `path` under the pool's `name`, numbered from
-    `first_replica` on.
+    `first_replica` on, with the LoRA directory `adapter` upon it ("" for none).
+
+    `base` is the model that `path` was trained from, "" when that is `path` itself: tokenizer, chat template and end
+    tokens are always the base's. Adapters of rank up to `max_lora_rank` can be served, none with 0.
 
     Lengths are in tokens, `kv_cache_gib` (CPU only) in GiB, times in seconds. `block_size` None means 32 on CPU (the
     engine's default of 128 loses half a block of every prompt) and the engine's default on GPU. `threads` None shares
@@ -47,6 +54,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     path: str
+    base: str = ""
+    adapter: str = ""
+    max_lora_rank: int = 0
     replicas: int = 1
     first_replica: int = 0
     tensor_parallel: int = 1
@@ -68,9 +78,33 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        problems = [*self._count_problems(), *self._range_problems()]
+        problems = [*self._count_problems(), *self._range_problems(), *self._adapter_problems()]
         if problems:
             raise InputError(problems)
+
+    @property
+    def home(self) -> Path:
+        """The model directory that tokenizer and template come from."""
+        return Path(self.base or self.path)
+
+    @property
+    def target(self) -> Target:
+        """What the replicas serve from their start."""
+        return Target(self.path, self.adapter)
+
+    def serving(self, target: Target) -> "ModelSpec":
+        """Return the same pool on another target."""
+        return msgspec.structs.replace(self, path=target.weights, adapter=target.adapter, base=str(self.home))
+
+    def _adapter_problems(self) -> list[str]:
+        ranks = ", ".join(map(str, LORA_RANKS))
+        rank = self.max_lora_rank
+        problems = []
+        if rank not in LORA_RANKS:
+            problems.append(f"{self.name}: max_lora_rank must be one of {ranks}, got {rank}: set the next larger one")
+        if self.adapter and not rank:
+            problems.append(f"{self.name}: max_lora_rank must be > 0 to serve an adapter, got 0: set one of {ranks}")
+        return problems
 
     def _count_problems(self) -> list[str]:
         at_least_one = ("replicas", "tensor_parallel", "max_model_len", "max_num_seqs")

@@ -66,5 +66,6 @@ ROWS: dict[str, Row] = {
     "ray_wire": _ours("wire:measure"),
     "resume": _ours("resume:measure", repeats=3),
     "stream": _ours("streaming:measure"),
+    "swap": _ours("swap:measure", repeats=3),
 }
 """Every row by name, in the table's order."""

@@ -17,9 +17,10 @@ import uvloop
 
 from actors import wire
 from actors.cluster import actor_environment
-from actors.fleet import Fleet, Slot
+from actors.fleet import Fleet
 from actors.launch import Launch
 from actors.processes import ProcessTable, describe_tree
+from actors.slot import Slot
 from actors.spec import ModelSpec, RaySpec
 from benchmarks.figures import Figure, figure
 from benchmarks.instant import words
@@ -84,7 +85,7 @@ class FakeFleet(Fleet):
     async def _bring_up(self, slot: Slot) -> None:
         import ray
 
-        slot.set_state("starting")
+        slot.live("starting")
         options = {"num_cpus": 0.5, "runtime_env": {"env_vars": actor_environment({})}}
         place = ray.util.placement_group([{"CPU": 0.5}], strategy="PACK")
         strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(place)
@@ -92,7 +93,7 @@ class FakeFleet(Fleet):
         launch = Launch(slot.name, actor, place, self._table)
         launch.info = wire.decode_info(await actor.start.remote())
         slot.launch = launch
-        slot.gauges = ReplicaGauges(slot.name, slots=launch.info.slots)
+        slot.fill(launch.info, time.monotonic())
 
 
 def make_request(number: int, replica: str, text: str) -> Request:

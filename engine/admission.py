@@ -39,6 +39,8 @@ SHED: Final = 0.95
 """Share of the KV tokens that those who go on may hold: what has just ended or was shed stays cached for a while."""
 RESUME: Final = 0.85
 """Share of the KV tokens up to which shed dialogues go on again; the gap spares shedding them at once."""
+HOLDING: Final = ("ready", "cordoned", "swapping")
+"""States in which a replica holds the caches of live dialogues; new ones are counted on the ready alone."""
 ASKING_PER_SLOT: Final = 1.25
 """Dialogues per slot that go on at once unless it is known that the caches have room for more: they fill the slots."""
 
@@ -171,7 +173,7 @@ class Admission:
         """
         if not self._can_shed:
             return []
-        ready = {name: [one for one in pool.replicas if one.state == "ready"] for name, pool in pools.items()}
+        ready = {name: [one for one in pool.replicas if one.state in HOLDING] for name, pool in pools.items()}
         resumed: list[str] = []
         if all(ready.values()):
             self._measure(ready)

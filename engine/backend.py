@@ -37,6 +37,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One attempt of one generation. `priority`: lower is served first. `replica` is the router's choice.
 
     `forced_ids` are what the model is to say instead of sampling: a recorded run replayed, on pools that take them.
+    `weights` is the weight version to sample under, "" for the replica's newest; one it no longer holds counts as "".
     """
 
     episode: str
@@ -51,6 +52,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     replica: str = ""
     timeout_s: float = 1800.0
     forced_ids: tuple[int, ...] = ()
+    weights: str = ""
 
     @property
     def key(self) -> RequestKey:
@@ -76,7 +78,10 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class ReplicaGauges(msgspec.Struct, frozen=True, gc=False):
     """What one replica reports. Counters grow from its start; `kv_tokens` is None where the backend has no such figure.
 
-    `state` is `starting`, `ready` or `lost`; only a ready replica is routed to.
+    `state` is `starting`, `ready`, `cordoned` (serves the episodes that live there and takes no others), `swapping`
+    (takes no turns for now; what lives there waits) or `lost`. `weights` is the weight version that new episodes get,
+    `versions` all that can be sampled under (() when that is the only one). With `is_mixing`, episodes go on under
+    `weights` whatever they began under.
     """
 
     replica: str
@@ -93,6 +98,8 @@ class ReplicaGauges(msgspec.Struct, frozen=True, gc=False):
     completion_tokens: int = 0
     weights: str = ""
     restarts: int = 0
+    versions: tuple[str, ...] = ()
+    is_mixing: bool = False
 
 
 class Backend(Protocol):

@@ -8,12 +8,15 @@ Derived values are properties. The `[protocol]` table belongs to the protocol an
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
 from engine.config_decode import decode
 from engine.errors import ConfigError, InputError
+
+LORA_RANKS: Final = (0, 1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What `max_lora_rank` may be: vLLM's own sizes, and 0 for no adapters."""
 
 
 class CasesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +36,8 @@ class PrinciplesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vllm", tag_field="kind"):
     """A pool of vLLM replicas.
 
-    Lengths count tokens; `block_size` None leaves vLLM's default; `kv_cache_gib` holds on CPU only.
+    Lengths count tokens; `block_size` None leaves vLLM's default; `kv_cache_gib` holds on CPU only. LoRA adapters of
+    rank up to `max_lora_rank` can be swapped in, none with 0.
     """
 
     model: str = "smollm2-135m"
@@ -49,6 +53,7 @@ class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     start_timeout_s: float = 600.0
     stall_timeout_s: float = 120.0
     max_restarts: int = 5
+    max_lora_rank: int = 0
 
     minima: ClassVar[Mapping[str, float]] = {
         "replicas": 1,
@@ -157,7 +162,7 @@ OPERATIONAL = (
         for field in (
             "replicas tensor_parallel max_num_seqs block_size kv_cache_gib gpu_memory_utilization dtype "
             "num_gpu_blocks_override start_timeout_s stall_timeout_s max_restarts base_url api_key_env max_inflight "
-            "structured max_model_len"
+            "structured max_model_len max_lora_rank"
         ).split()
     ),
 )
@@ -249,6 +254,9 @@ def _problems(config: Config) -> list[str]:
             found.append(f"models.{name}.gpu_memory_utilization must be in (0, 1], got {model.gpu_memory_utilization}")
         if isinstance(model, VllmConfig) and 1 <= model.replicas < config.shards:
             found.append(f"models.{name}.replicas must be >= shards={config.shards}, got {model.replicas}")
+        if isinstance(model, VllmConfig) and model.max_lora_rank not in LORA_RANKS:
+            ranks = ", ".join(map(str, LORA_RANKS))
+            found.append(f"models.{name}.max_lora_rank must be one of {ranks}, got {model.max_lora_rank}")
     if config.shards < 1:
         found.append(f"shards must be >= 1, got {config.shards}")
     if not config.models:

@@ -75,3 +75,12 @@ class StepFailed(SandplayError):
         self.path = path
         self.message = message
         super().__init__(f"{path or 'episode'}: {kind}: {message}")
+
+
+def first_cause(group: BaseExceptionGroup) -> BaseException:
+    """Return the failure that ended a task group: one of ours if there is any, else the first."""
+    ours = group.subgroup(SandplayError)
+    chosen: BaseException = ours if ours is not None else group
+    while isinstance(chosen, BaseExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen

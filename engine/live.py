@@ -37,8 +37,8 @@ class OpenStep(msgspec.Struct, eq=False):
         """The key of the current attempt: a completion under another key is late and dropped."""
         return (self.live.name, self.leaf.path, self.attempt)
 
-    def request(self, replica: str, priority: int, timeout_s: float) -> Request:
-        """Return the current attempt as a request."""
+    def request(self, replica: str, priority: int, timeout_s: float, weights: str = "") -> Request:
+        """Return the current attempt as a request, to be sampled under a weight version."""
         leaf = self.leaf
         assert isinstance(leaf, Generate)
         return Request(
@@ -53,6 +53,8 @@ class OpenStep(msgspec.Struct, eq=False):
             priority,
             replica,
             timeout_s,
+            (),
+            weights,
         )
 
     def note(self, failure: Failure, replica: str) -> AttemptRecord:

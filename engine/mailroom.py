@@ -75,14 +75,18 @@ class Mailroom:
         self._ended.append(episode)
         self._has_mail.set()
 
+    async def announce(self) -> None:
+        """Tell the backend which episodes have ended."""
+        ended, self._ended = self._ended, []
+        for episode in ended:
+            await self.backend.forget(episode)
+
     async def send(self) -> None:
         """Consumes: posted steps. Produces: batches. Waits for: mail, ready replicas. Unblocked by: `_has_mail`."""
         while True:
             await self._has_mail.wait()
             self._has_mail.clear()
-            ended, self._ended = self._ended, []
-            for episode in ended:
-                await self.backend.forget(episode)
+            await self.announce()
             outbox, self._outbox = self._outbox, {}
             steps = [step for turns in sorted(outbox, key=self._order.priority) for step in outbox[turns]]
             outbox.clear()
@@ -100,17 +104,18 @@ class Mailroom:
     def _address(self, step: OpenStep, now: float) -> Request | None:
         """Return the step as a routed request; without a ready replica it stays in the outbox."""
         live = step.live
-        replica = self.router.route(live.name, live.identity.key.case, step.avoid)
-        if replica is None:
+        stay = self.router.place(live.name, live.identity.key.case, step.avoid)
+        if stay is None:
             self._put_out(step)
             return None
+        replica = stay.replica
         step.submitted_at = now
         if not self._in_flight:
             self._has_deadline.set()
         step.replica = replica
         self._in_flight[step.key] = step
         self.router.sent(replica)
-        return step.request(replica, self._order.priority(live.num_turns), self._timeout_s)
+        return step.request(replica, self._order.priority(live.num_turns), self._timeout_s, stay.weights)
 
     async def receive(self, room: Callable[[], Awaitable[None]]) -> None:
         """Consumes: completions. Produces: calls of `take`. Waits for: the backend, the journal's room."""

@@ -10,7 +10,8 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -18,10 +19,13 @@ import msgspec
 
 from engine import openai_errors, values
 from engine.backend import Completion, Failure, ReplicaGauges, Request, RequestKey
+from engine.checkpoints import hosted_model
 from engine.errors import InputError
 from engine.openai_endpoint import OpenAIEndpoint
 from engine.steps import Reply, Usage
+from engine.swap import SwapPolicy, SwapReport, Target
 from engine.token_count import bytes_count
+from engine.transcript import one_line
 
 CHAT: Final = "/chat/completions"
 OPENAI_HOST: Final = "api.openai.com"
@@ -87,6 +91,9 @@ class OpenAIBackend:
             raise InputError(f"max_inflight must be at least 1, got {max_inflight}: set it to what the endpoint bears")
         self.name = name
         self.model = model
+        self._configured = model
+        # Episodes go on with the model that they began with.
+        self._models: dict[str, str] = {}
         self.max_inflight = max_inflight
         self._endpoint = OpenAIEndpoint(
             base_url=base_url, model=model, api_key_env=api_key_env, max_connections=max_inflight
@@ -126,6 +133,7 @@ class OpenAIBackend:
             raise RuntimeError(f"backend {self.name} must be started before use and not be closed: call start()")
         now_s = time.monotonic()
         for request in batch:
+            self._models.setdefault(request.episode, self.model)
             self._num_submitted += 1
             self._waiting[request.key] = self._num_submitted
             heapq.heappush(self._heap, _Queued(request.priority, self._num_submitted, now_s, request))
@@ -153,7 +161,19 @@ class OpenAIBackend:
             self._done = deque(done for done in self._done if done.key not in dropped)
 
     async def forget(self, episode: str) -> None:
-        """Do nothing: the endpoint keeps no dialogue."""
+        """Let go of which model the episode is asked of: the endpoint keeps no dialogue."""
+        self._models.pop(episode, None)
+
+    async def swap(self, checkpoint: Path | None, policy: SwapPolicy, say: Callable[[str], None]) -> SwapReport:
+        """Ask a hosted checkpoint from now on, None: the configured model. Nothing pauses.
+
+        Under `mix` live episodes are asked of it too, else they keep what they began with. Raises CheckpointError.
+        """
+        before, self.model = self.model, self._configured if checkpoint is None else hosted_model(checkpoint)
+        if policy == "mix":
+            self._models = dict.fromkeys(self._models, self.model)
+        say(f"{self.name}: asks {one_line(self.model)}")
+        return SwapReport(policy=policy, target=Target(self.model), before=before, after=self.model, elapsed_s=0.0)
 
     def replicas(self) -> Sequence[ReplicaGauges]:
         """Return the gauges of the one replica; prefix figures count prompt tokens, as the endpoint reports them."""
@@ -271,7 +291,7 @@ class OpenAIBackend:
 
     async def _call(self, request: Request, is_structured: bool) -> bytes:
         body: dict[str, Any] = {
-            "model": self.model,
+            "model": self._models.get(request.episode, self.model),
             "messages": [{"role": m.role, "content": values.well_formed(m.text)} for m in request.messages],
             "temperature": request.sampling.temperature,
             "top_p": request.sampling.top_p,
@@ -294,13 +314,15 @@ class OpenAIBackend:
         self._completion_tokens += usage.completion_tokens
         self._cached_tokens += usage.cached_tokens
         latency_s = time.monotonic() - queued.submitted_s
+        asked = self._models.get(queued.request.episode, self.model)
         return Reply(
             text,
             finish="length" if choice.finish_reason == "length" else "stop",
             usage=usage,
             model=chat.model or self.model,
             replica=self.name,
-            weights=chat.system_fingerprint or "",
+            # What was swapped in is told apart by its name: one fingerprint may stand for several models.
+            weights=(chat.system_fingerprint or "") if asked == self._configured else asked,
             attempt=queued.request.attempt,
             started_at=time.time() - latency_s,
             latency_s=latency_s,

@@ -8,7 +8,16 @@ from typing import Any
 import msgspec
 
 from engine.dialogue import Answer, Dialogue
-from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, Status, StepRecord
+from engine.record import (
+    JOINT,
+    AttemptRecord,
+    EpisodeKey,
+    EpisodeRecord,
+    ErrorRecord,
+    NodeRecord,
+    Status,
+    StepRecord,
+)
 from engine.steps import Generate, Leaf, Reply, ValueSchema
 from engine.views import View
 
@@ -40,7 +49,7 @@ def build_record(
         past = tuple(attempts[path]) if path in attempts else ()
         steps.append(_step(leaf, answer, digest, past, table))
         if isinstance(answer, Reply):
-            weights.add(answer.weights)
+            weights.update(answer.weights.split(JOINT))
             ended_at = max(ended_at, answer.started_at + answer.latency_s)
     error = dialogue.error
     status: Status = "completed" if error is None else "failed"

@@ -23,6 +23,7 @@ from engine.panel import Panel
 from engine.planning import FITTED, Fitted, Plan, RunCast
 from engine.record import EpisodeKey, Status
 from engine.retry import RetryPolicy
+from engine.run_control import RunControl
 from engine.rundir import RunDirectory
 from engine.scheduler import Scheduler
 
@@ -76,14 +77,18 @@ async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys:
     except BaseException:
         await crew.close()
         raise
+    control = RunControl(run, panel.say)
     task = asyncio.ensure_future(run.play())
     with Interrupt(lambda: run.stop(task), crew.abort) as interrupt:
         try:
+            if run.num_open:
+                await control.open()
             await task
         except asyncio.CancelledError:
             if interrupt.code is None:
                 raise
         finally:
+            await control.close()
             await run.close(is_hasty=interrupt.code is not None)
         return run.result(interrupt.code)
 
@@ -115,6 +120,16 @@ class Run:
             self.scheduler.stop()
         else:
             task.cancel()
+
+    @property
+    def pools(self) -> Mapping[str, Backend]:
+        """Model name to backend."""
+        return self.crew.pools
+
+    @property
+    def num_live(self) -> int | None:
+        """Live episodes, None while nothing is played yet."""
+        return None if self.scheduler is None else self.scheduler.num_live
 
     @property
     def num_open(self) -> int:

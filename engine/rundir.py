@@ -41,6 +41,9 @@ class RunDirectory:
         self.processes = path / "processes.json"
         self.metrics = path / "metrics.jsonl"
         self.driver_lock = path / "driver.lock"
+        self.control = path / "control.sock"
+        self.serving = path / "serving.json"
+        self.swaps = path / "swaps.jsonl"
         self._gate = path / "gate.lock"
 
     def __repr__(self) -> str:

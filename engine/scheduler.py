@@ -21,7 +21,7 @@ from engine.backend import Backend, Embedder, EmbeddingFailed, Failure
 from engine.clock import Clock
 from engine.collector import Collector, calm
 from engine.dialogue import Answer, Dialogue
-from engine.errors import BackendDown, ProtocolDrift, SandplayError, StepFailed
+from engine.errors import BackendDown, ProtocolDrift, StepFailed, first_cause
 from engine.journal import Journal
 from engine.journal import LiveEpisode as LiveRow
 from engine.journal_off import JournalOff
@@ -123,7 +123,7 @@ class Scheduler:
             with calm():
                 await self._run()
         except BaseExceptionGroup as failed:
-            raise _first_cause(failed) from failed
+            raise first_cause(failed) from failed
         await self.journal.flush()
 
     async def _run(self) -> None:
@@ -141,6 +141,8 @@ class Scheduler:
             await self._play()
             for task in tasks:
                 task.cancel()
+            for mailroom in self._mailrooms.values():
+                await mailroom.announce()
 
     async def _play(self) -> None:
         while not self._is_stopping:
@@ -374,12 +376,3 @@ class Scheduler:
 
 def _located(drift: ProtocolDrift, live: LiveEpisode) -> ProtocolDrift:
     return ProtocolDrift(f"episode {live.name}: {drift}: the protocol or its inputs changed")
-
-
-def _first_cause(group: BaseExceptionGroup) -> BaseException:
-    """Return the failure that ended the task group: one of ours if there is any, else the first."""
-    ours = group.subgroup(SandplayError)
-    chosen: BaseException = ours if ours is not None else group
-    while isinstance(chosen, BaseExceptionGroup):
-        chosen = chosen.exceptions[0]
-    return chosen

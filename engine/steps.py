@@ -57,8 +57,9 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One completion as a protocol receives it and the journal keeps it.
 
     `finish` is `stop` or `length`. `probabilities` maps the alternatives of a `Choice` to their probability where the
-    backend reports them. `weights` is the weight version (a checksum) the tokens were sampled under. `started_at` is
-    Unix time; `queue_s` is time spent in the scheduler, `latency_s` from submission to completion.
+    backend reports them. `weights` is the weight version (a checksum) the tokens were sampled under, or several joined
+    by "+", oldest first, when the model was swapped meanwhile. `started_at` is Unix time; `queue_s` is time spent in
+    the scheduler, `latency_s` from submission to completion.
     `num_rendered` counts own turns whose sampled ids could not be reused and were tokenized from text again.
     """
 

@@ -7,21 +7,28 @@ their replica. Everything random was drawn before: by seed, episode and path.
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from engine.backend import Completion, Failure, ReplicaGauges, Request, RequestKey
 from engine.errors import BackendDown
+from engine.record import JOINT
+from engine.residents import Residents
 from engine.simulation.answers import Answer, Answers
 from engine.simulation.faults import Fault
 from engine.simulation.jobs import Done, Job, Shape
 from engine.simulation.latency import PICOSECONDS, Coefficients
 from engine.simulation.replica import Replica
+from engine.simulation.swap import Inject, Place, Salted, SimulatedSwap, SwapTimes
 from engine.simulation.tokens import Prompt, Tokens
 from engine.steps import Reply, Usage
+from engine.swap import SwapPolicy, SwapReport, Target
+from engine.swapping import Swap
 
+WEIGHTS: Final = "simulated-0"
 WIRE_S: Final = 0.001
 
 
@@ -33,6 +40,16 @@ class Demand(msgspec.Struct):
     possible_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+
+
+class _Open(msgspec.Struct, frozen=True, gc=False):
+    """One open request: its answer, its replica, the version it is sampled under, and how many loads came before."""
+
+    answer: Answer
+    prompt: Prompt
+    number: int
+    weights: str
+    num_loads: int
 
 
 class SimulatedBackend:
@@ -51,8 +68,14 @@ class SimulatedBackend:
         wire_s: float = WIRE_S,
         starts_s: float = 0.0,
         model: str = "simulated",
+        swap_times: SwapTimes | None = None,
     ) -> None:
         self.demand = Demand()
+        self.residents = Residents()
+        self.places = [Place(WEIGHTS) for _ in range(replicas)]
+        self.target = Target(WEIGHTS)
+        self.inject: Inject | None = None
+        self._swap_times = swap_times or SwapTimes()
         self.engines = [
             Replica(
                 f"replica-{number}",
@@ -69,7 +92,7 @@ class SimulatedBackend:
         self._model = model
         self._wire_s = wire_s
         self._max_context = min(max_context or shape.kv_tokens, shape.kv_tokens - shape.block_size)
-        self._open: dict[RequestKey, tuple[Answer, Prompt, int]] = {}
+        self._open: dict[RequestKey, _Open] = {}
         self._gauges = [self._measure(engine) for engine in self.engines]
         self._reported: tuple[ReplicaGauges, ...] = ()
         self._has_news = True
@@ -122,7 +145,7 @@ class SimulatedBackend:
         for key in dropped:
             known = self._open.pop(key, None)
             if known is not None:
-                by_engine.setdefault(known[2], []).append(key)
+                by_engine.setdefault(known.number, []).append(key)
         now = self._now()
         for number, mine in by_engine.items():
             self._catch_up(number, now)
@@ -130,10 +153,12 @@ class SimulatedBackend:
             self._expect(number)
         self._wind()
         self._done = [done for done in self._done if done.key not in dropped]
+        self.residents.poke()
 
     async def forget(self, episode: str) -> None:
         """An episode has ended."""
         self._tokens.forget(episode)
+        self.residents.forget(episode)
 
     def replicas(self) -> Sequence[ReplicaGauges]:
         """Return the gauges, as old as the last news; another object after each."""
@@ -149,6 +174,41 @@ class SimulatedBackend:
             self._timer = None
         self._changed.set()
 
+    # ------------------------------------------------------------ swaps
+
+    async def swap(self, checkpoint: Path | None, policy: SwapPolicy, say: Callable[[str], None]) -> SwapReport:
+        """Serve other weights, read as a whole; None for those of the start."""
+        return await self.swap_to(Target(WEIGHTS if checkpoint is None else str(checkpoint)), policy, say)
+
+    async def swap_to(self, target: Target, policy: SwapPolicy, say: Callable[[str], None]) -> SwapReport:
+        """Serve a target."""
+        replicas = SimulatedSwap(self, self._swap_times, self.inject)
+        report = await Swap(replicas, self.target, target, policy, say).run()
+        if report.is_done:
+            self.target = target
+        return report
+
+    def act(self, number: int, act: Callable[[int], None]) -> None:
+        """Let time pass on a replica, do something there, and show what came of it."""
+        now = self._now()
+        self._catch_up(number, now)
+        act(now)
+        self._catch_up(number, now)
+        self._expect(number)
+        self._wind()
+        self._gauges[number] = self.places[number].shown(self._measure(self.engines[number]))
+        self._has_news = True
+        self._changed.set()
+        self.residents.poke()
+
+    def is_open(self, key: RequestKey) -> bool:
+        """Whether a request is still to be completed, or was and is not collected yet."""
+        return key in self._open or any(done.key == key for done in self._done)
+
+    def is_asked(self, number: int) -> bool:
+        """Whether requests of a replica are open."""
+        return any(known.number == number for known in self._open.values())
+
     # ------------------------------------------------------------ requests
 
     def _prepare(self, request: Request) -> Job | None:
@@ -162,8 +222,13 @@ class SimulatedBackend:
             )
             self._fail(request.key, Failure("context_overflow", message))
             return None
-        self._open[request.key] = (answer, prompt, self._place(request))
-        return Job(request.key, prompt, answer.num_tokens, request.priority)
+        number = self._place(request)
+        place = self.places[number]
+        weights = place.chosen(request.weights)
+        self._open[request.key] = _Open(answer, prompt, number, weights, len(place.loads))
+        self.residents.settle(request.episode, self.engines[number].name, weights)
+        tokens = prompt if place.is_plain else Salted(prompt, (weights, len(place.loads)))
+        return Job(request.key, tokens, answer.num_tokens, request.priority)
 
     def _place(self, request: Request) -> int:
         return self._index[request.replica] if request.replica else 0
@@ -183,10 +248,21 @@ class SimulatedBackend:
         state, num_swaps = engine.state, engine.num_swaps
         ended = engine.advance(now)
         if ended or engine.state != state or engine.num_swaps != num_swaps:
+            self._note(number, state, num_swaps)
             self._running_loop().call_later(self._wire_s, self._deliver, number, ended, self._measure(engine))
 
+    def _note(self, number: int, state: str, num_swaps: int) -> None:
+        """Note what became of a replica's weights: scheduled swaps mix, a restart brings what is served."""
+        engine, place = self.engines[number], self.places[number]
+        if engine.num_swaps != num_swaps:
+            place.put(f"simulated-{engine.num_swaps}")
+            place.is_mixing = True
+        if engine.state == "ready" != state:
+            place.weights, place.versions = place.served, (place.served,)
+
     def _deliver(self, number: int, ended: Sequence[Done], gauges: ReplicaGauges) -> None:
-        self._gauges[number] = gauges
+        place = self.places[number]
+        self._gauges[number] = gauges if place.is_plain else place.shown(gauges)
         self._has_news = True
         for done in ended:
             known = self._open.pop(done.job.key, None)
@@ -195,12 +271,13 @@ class SimulatedBackend:
             if done.is_lost:
                 self._fail(done.job.key, Failure("replica_lost", f"{gauges.replica} was lost"))
             else:
-                self._done.append(self._complete(done.job, *known[:2], gauges))
+                self._done.append(self._complete(done.job, known))
         self._changed.set()
+        self.residents.poke()
 
-    def _complete(self, job: Job, answer: Answer, prompt: Prompt, gauges: ReplicaGauges) -> Completion:
+    def _complete(self, job: Job, known: _Open) -> Completion:
         episode, path, attempt = job.key
-        cached, demand = job.cached or 0, self.demand
+        answer, prompt, cached, demand = known.answer, known.prompt, job.cached or 0, self.demand
         demand.num_requests += 1
         demand.prompt_tokens += prompt.num_tokens
         demand.possible_tokens += prompt.possible
@@ -213,11 +290,16 @@ class SimulatedBackend:
             probabilities=answer.probabilities,
             usage=Usage(prompt.num_tokens, answer.num_tokens, cached),
             model=self._model,
-            replica=gauges.replica,
-            weights=gauges.weights,
+            replica=self.engines[known.number].name,
+            weights=self._versions(known),
             attempt=attempt,
         )
         return Completion(episode, path, attempt, reply)
+
+    def _versions(self, known: _Open) -> str:
+        """Return what a reply was sampled under: a load since its request came joins in."""
+        since = self.places[known.number].loads[known.num_loads :]
+        return JOINT.join(dict.fromkeys((known.weights, *since))) if since else known.weights
 
     def _fail(self, key: RequestKey, failure: Failure) -> None:
         self._done.append(Completion(*key, failure=failure))
@@ -293,6 +375,6 @@ class SimulatedBackend:
             preemptions=tally.preemptions,
             prompt_tokens=tally.prompt_tokens,
             completion_tokens=tally.completion_tokens,
-            weights=f"simulated-{engine.num_swaps}",
+            weights=self.places[self._index[engine.name]].weights,
             restarts=tally.restarts,
         )

@@ -50,7 +50,7 @@ class Replica:
         if starts_at_ps > 0:
             self._control(starts_at_ps, "ready")
         for fault in faults:
-            self._schedule(fault)
+            self.schedule(fault)
         self._ended: list[Done] = []
         self._reset()
 
@@ -139,9 +139,25 @@ class Replica:
                 del self._jobs[job.key]
                 self._num_waiting -= 1
 
+    # ------------------------------------------------------------ swaps
+
+    @property
+    def pauses_at(self) -> int | None:
+        """When the step at hand ends, None while none is."""
+        return self._end
+
+    def pause(self, now_ps: int) -> None:
+        """Take no step after the one at hand, at a time up to which `advance` has been called."""
+        self._obey(now_ps, "pause", 0.0)
+
+    def resume(self, now_ps: int) -> None:
+        """Go on, with other weights: what was computed under those before is found no more."""
+        self._obey(now_ps, "resume", 0.0)
+
     # ------------------------------------------------------------ faults
 
-    def _schedule(self, fault: Fault) -> None:
+    def schedule(self, fault: Fault) -> None:
+        """Add a fault to what will happen; none of its times may have passed."""
         at, end = (round(seconds * PICOSECONDS) for seconds in (fault.at_s, fault.at_s + fault.duration_s))
         if fault.kind == "death":
             self._control(at, "die", float(end))

@@ -3,13 +3,14 @@
 import inspect
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from actors import engine
-from actors.engine import EngineCounters, combine_checksums, engine_arguments, json_schema, max_tokens_of
+from actors.engine import EngineCounters, engine_arguments, json_schema, max_tokens_of
 from actors.spec import ModelSpec
+from engine.config import LORA_RANKS
 from engine.steps import Choice, Fields, Sampling
 
 pytestmark = [
@@ -23,7 +24,7 @@ def test_vllm_knows_all_our_arguments(is_cpu: bool) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     known = set(inspect.signature(AsyncEngineArgs).parameters)
-    spec = ModelSpec(name="base", path="/model", block_size=64)
+    spec = ModelSpec(name="base", path="/model", block_size=64, max_lora_rank=16)
     assert set(engine_arguments(spec, is_cpu=is_cpu, seed=1)) <= known
 
 
@@ -35,11 +36,30 @@ def test_cpu_gets_small_blocks_and_a_fixed_cache_and_gpu_its_defaults() -> None:
     assert cpu["trust_remote_code"] is False and cpu["load_format"] == "safetensors"
 
 
+def test_adapters_are_served_where_a_rank_is_set_and_the_tokenizer_is_the_bases() -> None:
+    plain, lora = (
+        engine_arguments(ModelSpec(name="b", path="/r1", base="/model", max_lora_rank=rank), is_cpu=True, seed=1)
+        for rank in (0, 16)
+    )
+    assert (plain["model"], plain["tokenizer"]) == ("/r1", "/model") and "enable_lora" not in plain
+    assert (lora["enable_lora"], lora["max_lora_rank"], lora["max_loras"]) == (True, 16, 2)
+
+
+def test_vllm_knows_our_ranks() -> None:
+    from vllm.config.lora import MaxLoRARanks
+
+    assert set(get_args(MaxLoRARanks)) == set(LORA_RANKS) - {0}
+
+
 def test_the_engine_has_the_methods_we_call() -> None:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     generate = inspect.signature(AsyncLLM.generate).parameters
-    assert {"prompt", "sampling_params", "request_id", "priority"} <= set(generate)
+    assert {"prompt", "sampling_params", "request_id", "priority", "lora_request"} <= set(generate)
+    assert {"mode", "clear_cache"} <= set(inspect.signature(AsyncLLM.pause_generation).parameters)
+    assert {"method", "kwargs"} <= set(inspect.signature(AsyncLLM.collective_rpc).parameters)
+    for method in ("resume_generation", "update_weight_version", "add_lora", "remove_lora"):
+        assert callable(getattr(AsyncLLM, method))
     assert "stat_loggers" in inspect.signature(AsyncLLM.from_engine_args).parameters
     for method in ("shutdown", "compute_weight_checksums"):
         assert callable(getattr(AsyncLLM, method))
@@ -137,8 +157,3 @@ def test_end_tokens_come_from_everywhere_they_are_named(tmp_path: Path) -> None:
     assert engine.read_end_ids(tmp_path, tokenizer, (9,)) == [2, 7, 9]
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": 8}')
     assert engine.read_end_ids(tmp_path, SimpleNamespace(eos_token_id=None), ()) == [8]
-
-
-def test_the_weight_version_ignores_order_and_minds_content() -> None:
-    assert combine_checksums({"a": "1", "b": "2"}) == combine_checksums({"b": "2", "a": "1"})
-    assert combine_checksums({"a": "1"}) != combine_checksums({"a": "2"})

@@ -126,3 +126,95 @@ def test_tokens_are_given_back_in_full(events: list[tuple[int, int]]) -> None:
     for episode in range(10):
         router.forget(f"e{episode}")
     assert not any(router.committed(f"base/{number}") for number in range(3))
+
+
+def one(number: int, state: str = "ready", weights: str = "old", *versions: str, mixing: bool = False) -> ReplicaGauges:
+    return ReplicaGauges(
+        f"base/{number}", state=state, slots=4, weights=weights, versions=versions, is_mixing=mixing, kv_tokens=40_000
+    )
+
+
+def weights_of(router: Router, episode: str) -> str:
+    stay = router.place(episode)
+    assert stay is not None
+    return stay.weights
+
+
+def make_swapping(*replicas: ReplicaGauges) -> Router:
+    """One episode `e` on base/0 under the old version, and then these replicas."""
+    router = Router()
+    router.refresh([one(0), *(one(number, "lost") for number in range(1, len(replicas)))])
+    assert router.route("e") == "base/0"
+    router.refresh(list(replicas))
+    return router
+
+
+def test_a_cordoned_replica_takes_no_new_episode_and_keeps_those_that_live_there() -> None:
+    router = make_swapping(one(0, "cordoned"), one(1, "ready", "new"))
+    assert router.route("e") == "base/0" and weights_of(router, "e") == "old"
+    assert router.route("f") == "base/1" and weights_of(router, "f") == "new"
+
+
+def test_with_everything_cordoned_a_new_episode_waits_and_the_old_go_on() -> None:
+    router = make_swapping(one(0, "cordoned"))
+    assert router.route("f") is None
+    assert router.route("e") == "base/0"
+
+
+def test_an_episode_leaves_a_cordoned_replica_for_one_of_its_version_that_has_room() -> None:
+    assert make_swapping(one(0, "cordoned"), one(1)).route("e") == "base/1"
+    full = make_swapping(one(0, "cordoned"), one(1))
+    for number in range(4):
+        full.sent("base/1")
+        assert full.route(f"f{number}") == "base/1"
+    assert full.route("e") == "base/0"
+
+
+def test_an_episode_stays_where_the_other_cache_has_no_room_for_it() -> None:
+    router = make_swapping(one(0, "cordoned"), one(1))
+    assert router.route("long") == "base/1"
+    router.observe("long", 34_000)
+    assert router.route("e") == "base/0"
+
+
+def test_turns_wait_while_their_replica_stands_still() -> None:
+    assert make_swapping(one(0, "swapping"), one(1)).route("e") is None
+
+
+def test_an_episode_of_a_lost_replica_goes_on_under_its_version_even_on_a_cordoned_one() -> None:
+    router = make_swapping(one(0, "lost"), one(1, "ready", "new"), one(2, "cordoned"))
+    assert router.route("e") == "base/2" and weights_of(router, "e") == "old"
+
+
+def test_a_version_that_nobody_holds_is_given_up() -> None:
+    router = make_swapping(one(0, "lost"), one(1, "ready", "new"))
+    assert router.route("e") == "base/1" and weights_of(router, "e") == "new"
+
+
+def test_while_nobody_is_ready_no_version_is_given_up() -> None:
+    router = make_swapping(one(0, "lost"), one(1, "starting", "new"))
+    assert router.route("e") is None
+    router.refresh([one(0), one(1, "ready", "new")])
+    assert router.route("e") == "base/0" and weights_of(router, "e") == "old"
+
+
+def test_a_replica_with_two_adapters_serves_each_episode_under_its_own() -> None:
+    router = make_swapping(one(0, "ready", "new", "old", "new"))
+    assert weights_of(router, "e") == "old" and weights_of(router, "f") == "new"
+
+
+def test_where_versions_mix_an_episode_stays_and_takes_the_new_one() -> None:
+    router = make_swapping(one(0, "ready", "new", "old", "new", mixing=True), one(1))
+    assert router.route("e") == "base/0" and weights_of(router, "e") == "new"
+
+
+def test_queueing_moves_an_episode_only_to_a_replica_of_its_version() -> None:
+    router = Router()
+    router.refresh([one(0), one(1, "lost"), one(2, "lost")])
+    for number in range(8):
+        router.route(f"e{number}")
+        router.observe(f"e{number}", 3000)
+        router.sent("base/0")
+    router.refresh([one(0), one(1, "ready", "new"), one(2)])
+    router.returned("base/0")
+    assert router.route("e0") == "base/2" and weights_of(router, "e0") == "old"
