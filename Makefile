@@ -1,16 +1,20 @@
 # make demo   set up what is missing, then play 16 episodes on a really served model
+# make rounds two rounds: play, train, swap, examine, on the bundled model
 # make test   set up what is missing, then lint, types and all tests
 # make lock   compile the locks again (needs uv; TORCH_LINKS = a folder or page with the CPU build of torch)
 
 LOCK := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 UV_COMPILE := uv pip compile --no-annotate --no-header --python-version 3.11
 
-.PHONY: demo test test-slow lint lock venv
+.PHONY: demo rounds test test-slow lint lock venv
 venv:
 	@requirements/install.sh $(LOCK)
 
 demo: venv
 	@.venv/bin/sandplay generate examples/demo.toml
+
+rounds: venv
+	@.venv/bin/sandplay rounds examples/rounds.toml
 
 lint: venv
 	.venv/bin/ruff check .

@@ -6,12 +6,14 @@ could not go on, 2 bad usage or input, 130 and 143 interrupted.
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from engine.commands.rounds import rounds
+from engine.commands.swap import swap
+from engine.commands.train import train
 from engine.simulation.command import simulate
 from training.command import samples
 
@@ -35,6 +37,9 @@ RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
 
 app.command()(simulate)
 app.command()(samples)
+app.command()(rounds)
+app.command()(train)
+app.command()(swap)
 
 
 def main() -> None:
@@ -71,12 +76,13 @@ def generate(
     import uvloop
 
     from engine import config as configuration
+    from engine.commands.preparing import forecast_plan, prepare_models
     from engine.planning import make_plan
 
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     plan = make_plan(table, config.parent.absolute())
-    paths = _prepare(plan)
-    figures = _forecast(plan, paths)
+    paths = prepare_models(plan)
+    figures = forecast_plan(plan, paths)
     if dry_run:
         _print_forecast(plan, figures, as_json)
         return
@@ -93,9 +99,12 @@ def resume(
     """Go on with an interrupted run; a finished one asks nothing."""
     import uvloop
 
+    from engine.commands.rounds import is_rounds, resume_rounds
     from engine.planning import thaw
     from engine.rundir import RunDirectory
 
+    if is_rounds(directory):
+        resume_rounds(directory, overrides or [], as_json)
     rundir = RunDirectory.open(directory)
     with rundir.lock():
         plan = thaw(rundir, overrides or [])
@@ -105,9 +114,13 @@ def resume(
 @app.command()
 def status(directory: RunDir, as_json: Json = False) -> None:
     """Say how far a run is."""
+    from engine.commands.rounds import is_rounds, show_rounds
     from engine.rundir import RunDirectory
     from engine.status import read_status, status_lines
 
+    if is_rounds(directory):
+        show_rounds(directory, as_json)
+        return
     figures = read_status(RunDirectory.open(directory))
     if as_json:
         print(json.dumps(figures))
@@ -202,49 +215,6 @@ def _default_directory(plan: "Plan") -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _prepare(plan: "Plan") -> dict[str, Path]:
-    """Make local models ready; return their directories by model name."""
-    from engine.config import VllmConfig
-    from engine.errors import InputError
-
-    paths: dict[str, Path] = {}
-    problems: list[str] = []
-    for name, model in plan.config.models.items():
-        if isinstance(model, VllmConfig) and name in plan.config.roles.values():
-            from actors.models import prepare_model
-
-            print(f"preparing models.{name}: {model.model}", file=sys.stderr)
-            try:
-                paths[name] = prepare_model(model.model, model.max_model_len)
-            except InputError as refused:
-                problems += [f"models.{name}: {problem}" for problem in refused.problems]
-    if problems:
-        raise InputError(problems)
-    return paths
-
-
-def _forecast(plan: "Plan", paths: dict[str, Path]) -> Any:
-    from engine.dryrun import forecast, refuse_overflow
-
-    figures = forecast(plan, _token_counter(paths))
-    refuse_overflow(plan, figures)
-    plan.expected_context = figures.expected_context
-    return figures
-
-
-def _token_counter(paths: dict[str, Path]) -> Callable[[str], int]:
-    """Return a function that counts tokens: with the first local model's tokenizer, else bytes / 4 rounded up."""
-    files = [path / "tokenizer.json" for path in paths.values() if (path / "tokenizer.json").is_file()]
-    if not files:
-        from engine.token_count import bytes_count
-
-        return bytes_count
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(files[0]))
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
-
-
 def _print_forecast(plan: "Plan", figures: Any, as_json: bool) -> None:
     import msgspec
     import tomli_w
@@ -286,8 +256,10 @@ async def _generate(plan: "Plan", paths: dict[str, Path], out: Path, as_json: bo
 
 async def _resume(plan: "Plan", rundir: "RunDirectory", as_json: bool, retry_failed: bool) -> None:
     from actors.processes import ProcessTable
+    from engine.commands.preparing import forecast_plan, prepare_models
     from engine.journal import Journal
     from engine.run import retry_keys
+    from engine.serving import read_serving
 
     for table in rundir.process_tables():
         ProcessTable(table).end_left_overs()
@@ -300,10 +272,10 @@ async def _resume(plan: "Plan", rundir: "RunDirectory", as_json: bool, retry_fai
         await journal.close()
     extra = retry_keys(ended) if retry_failed else []
     is_finished = not num_live and not extra and all(key in ended for key in plan.keys())
-    paths = {} if is_finished else _prepare(plan)
-    crew = _crew(plan, paths)
+    paths = {} if is_finished else prepare_models(plan)
+    crew = _crew(plan, paths, {} if is_finished else read_serving(rundir))
     if not is_finished:
-        _forecast(plan, paths)
+        forecast_plan(plan, paths)
         await crew.check()
     try:
         result = await _play(plan, rundir, crew, paths, extra)
@@ -367,10 +339,10 @@ def _say_resume(rundir: "RunDirectory") -> None:
     print(f"interrupted; go on with: sandplay resume {rundir.path}", file=sys.stderr)
 
 
-def _crew(plan: "Plan", paths: dict[str, Path]) -> Any:
+def _crew(plan: "Plan", paths: dict[str, Path], serving: dict[str, Path] | None = None) -> Any:
     from actors.crew import LocalCrew
 
-    return LocalCrew(plan.config, paths, needs_embedder=plan.spec.needs_embedder)
+    return LocalCrew(plan.config, paths, needs_embedder=plan.spec.needs_embedder, serving=serving)
 
 
 async def _calibrate(table: dict[str, Any], as_json: bool) -> None:

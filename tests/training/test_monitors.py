@@ -1,21 +1,38 @@
 """Collapse monitors: figures by hand on small rounds, and rules that name their value."""
 
 import math
+import random
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from training.convert import Tally
-from training.monitors import DEFAULT_RULES, RoundFigures, Rule, breaches, entropy, measure_rows
+from training.formats import Row
+from training.monitors import (
+    DEFAULT_RULES,
+    RoundFigures,
+    Rule,
+    breaches,
+    diversity_gain,
+    entropy,
+    measure_log,
+    measure_rows,
+)
+from training.sample_log import Mark
 
 
 def make_tally(kept: int, **dropped: int) -> Tally:
     return Tally(Counter(diagnosis=kept), Counter({name.replace("_", " "): n for name, n in dropped.items()}))
 
 
-HEALTHY = measure_rows(["a", "b", "c", "c"], [10, 20, 30, 40], make_tally(4))
+def make_row(label: str, taught: str) -> Row:
+    return {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": taught}], "label": label}
+
+
+HEALTHY = measure_rows(["a", "b", "c", "c"] * 4, [10, 20, 30, 40], make_tally(16))
 
 
 def test_figures_by_hand() -> None:
@@ -48,6 +65,29 @@ def test_one_label_for_all_is_named_with_its_value() -> None:
     assert [one.rule.figure for one in found] == ["top_share", "num_labels"]
     assert found[0].sentence == "top_share must be at most 0.8, got 1: roll back"
     assert found[1].sentence == "num_labels must be at least 1.5, got 1: roll back"
+
+
+def test_a_few_labels_say_too_little() -> None:
+    few = measure_rows(["mdd"] * 5, [20] * 5, make_tally(5))
+    assert breaches(DEFAULT_RULES, few, HEALTHY) == []
+
+
+def test_a_log_is_measured_by_what_it_teaches() -> None:
+    rows = [make_row("mdd", "depression"), make_row("", "a longer turn of talk")]
+    found = measure_log(rows, Mark(num_samples=2, kept={"diagnosis": 1, "patient": 1}, dropped={"duplicate": 2}))
+    assert (found.num_rows, found.num_labelled, found.num_labels, found.top_share) == (2, 1, 1, 1.0)
+    assert found.duplicate_share == 0.5 and found.mean_length is not None
+
+
+async def test_diversity_gain_is_the_distance_to_the_nearest_earlier_row() -> None:
+    near = {("a", "x"): 0.9, ("a", "y"): 0.4, ("b", "x"): 0.2, ("b", "y"): 0.5}
+
+    async def similarities(pairs: Sequence[tuple[str, str]]) -> list[float]:
+        return [near[pair] for pair in pairs]
+
+    rows, earlier = [make_row("", "a"), make_row("", "b")], [make_row("", "x"), make_row("", "y")]
+    found = await diversity_gain(rows, earlier, similarities, random.Random(0))
+    assert found == pytest.approx((0.1 + 0.5) / 2)
 
 
 def test_limits_of_the_round_before() -> None:

@@ -1,0 +1,181 @@
+"""`sandplay rounds`: play, train, swap, examine, round after round; and going on with it."""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from training.round_log import RoundLog
+    from training.round_planning import RoundsPlan
+
+
+def rounds(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to play, teach and examine.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory to make (default: runs/NAME-TIME).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
+) -> None:
+    """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
+    from engine import config as configuration
+    from engine.commands.preparing import forecast_plan, prepare_models
+    from engine.planning import make_plan
+    from training.round_planning import plan_rounds
+
+    base = config.parent.absolute()
+    plan = plan_rounds(configuration.apply_overrides(configuration.read_table(config), overrides or []), base)
+    first = make_plan(plan.run, base)
+    paths = prepare_models(first)
+    forecast_plan(first, paths)
+    directory = (out or _default_directory(str(plan.run["name"]))).absolute()
+    create(directory, plan)
+    _go(plan, directory, paths, as_json)
+
+
+def is_rounds(directory: Path) -> bool:
+    """Whether a directory holds a run of rounds."""
+    from training.round_planning import CONFIG
+
+    return (directory / CONFIG).is_file()
+
+
+def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoReturn:
+    """Go on with a run of rounds."""
+    from actors.processes import ProcessTable
+    from engine.commands.preparing import prepare_models
+    from engine.rundir import RunDirectory
+    from training.round_planning import replan
+
+    directory = directory.absolute()
+    plan = replan(directory, overrides)
+    rundir = RunDirectory(directory)
+    with rundir.lock():
+        for table in rundir.process_tables():
+            ProcessTable(table).end_left_overs()
+    _go(plan, directory, prepare_models(plan.round(directory, 0)), as_json)
+
+
+def show_rounds(directory: Path, as_json: bool) -> None:
+    """Say how far a run of rounds is, without disturbing its driver."""
+    from training.round_log import FILE, RoundLog, read_steps
+
+    path = directory / FILE
+    _show(RoundLog(path, read_steps(path)[0]), directory, as_json)
+
+
+def create(directory: Path, plan: "RoundsPlan") -> None:
+    """Make the directory of a run of rounds. Raises InputError when something is there."""
+    from engine.errors import InputError
+    from engine.files import write_atomic
+
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            advice = f"`sandplay resume {directory}` goes on with it, or choose another --out"
+            raise InputError(f"rounds need a new directory, got {directory} with files in it: {advice}")
+        (directory / "inputs").mkdir(parents=True, exist_ok=True)
+        for path in (directory, directory / "inputs"):
+            path.chmod(0o700)
+        for name, data in plan.files().items():
+            write_atomic(directory / name, data)
+    except OSError as error:
+        raise InputError(f"a run of rounds needs a writable directory, got {error}: choose another --out") from error
+
+
+def _default_directory(name: str) -> Path:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "rounds"
+    return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _go(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], as_json: bool) -> NoReturn:
+    """Play what is left to play, and say what came of it."""
+    import uvloop
+
+    from engine.rundir import RunDirectory
+    from training.round_log import FILE, RoundLog
+
+    with RunDirectory(directory).lock():
+        log = RoundLog.open(directory / FILE)
+        try:
+            interrupted = uvloop.run(_play(plan, directory, paths, log))
+        except BaseException:
+            _say_resume(directory)
+            raise
+        _write_page(log, directory, str(plan.run["name"]))
+    if interrupted is not None:
+        _say_resume(directory)
+        sys.exit(interrupted)
+    _show(log, directory, as_json)
+    sys.exit(0)
+
+
+async def _play(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], log: "RoundLog") -> int | None:
+    """Play all rounds; return the exit code of an interrupt, None when there was none."""
+    import asyncio
+
+    from engine.commands.stages import LocalStages
+    from engine.interrupt import Interrupt
+    from engine.panel import make_panel
+    from training.rounds import Rounds
+
+    panel = make_panel(False)
+    stages = LocalStages(plan, directory, paths, panel)
+    task: asyncio.Future[Any] = asyncio.ensure_future(
+        Rounds(log, stages, plan.settings.rounds, panel.say).run(), loop=asyncio.get_running_loop()
+    )
+    with Interrupt(lambda: stages.stop(task), stages.abort) as interrupt:
+        try:
+            await task
+        except (asyncio.CancelledError, Exception):
+            if interrupt.code is None:
+                raise
+        finally:
+            await stages.close()
+        return interrupt.code
+
+
+def _write_page(log: "RoundLog", directory: Path, name: str) -> None:
+    from engine.errors import InputError
+    from engine.files import write_atomic
+    from training.rounds_page import page
+
+    try:
+        write_atomic(directory / "rounds.html", page(log, name).encode())
+    except InputError as missing:
+        print(f"rounds.html is not written: {missing}", file=sys.stderr)
+
+
+def _show(log: "RoundLog", directory: Path, as_json: bool) -> None:
+    from engine.tables import make_table, plain, print_view, write
+    from training.rounds_page import HEADS, rows_of
+
+    if as_json:
+        print(json.dumps(_summary(log, directory)), flush=True)
+        return
+    table = make_table(HEADS, title="Rounds")
+    for row in rows_of(log):
+        table.add_row(*map(plain, row))
+    print_view(table)
+    current = log.serves
+    write(f"current: {directory / 'checkpoints' / current if current else 'the base model'}")
+    write(f"page: {directory / 'rounds.html'}")
+    write(f"read a round's episodes: sandplay show {directory / 'round-0'}")
+
+
+def _summary(log: "RoundLog", directory: Path) -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "directory": str(directory),
+        "current": log.serves,
+        "steps": msgspec.to_builtins(log.steps),
+    }
+
+
+def _say_resume(directory: Path) -> None:
+    print(f"stopped; go on with: sandplay resume {directory}", file=sys.stderr)

@@ -1,0 +1,328 @@
+"""The steps of rounds on real parts: runs of dialogues, sample logs, the worker pool, the served replicas.
+
+One crew is kept up from round to round and lent to each run; a new version is swapped into it. Everything that a step
+leaves is found again after a crash: runs by their journals, samples by their marks, training by its states, checkpoints
+by their names.
+"""
+
+import asyncio
+import random
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from actors.crew import LocalCrew
+from actors.processes import ProcessTable
+from engine.backend import Backend, Completion, Embedder, Request
+from engine.checkpoints import CheckpointError, Registry, verify
+from engine.commands.preparing import forecast_plan
+from engine.commands.trainer import SAMPLES, Trainer
+from engine.corpus import Corpus
+from engine.errors import RunError
+from engine.panel import Panel, make_panel
+from engine.planning import Plan, freeze
+from engine.protocols.exam import score
+from engine.run import Run
+from engine.rundir import RunDirectory
+from engine.steps import Sampling
+from engine.swap import SwapPool
+from engine.views import Message
+from training.feeder import Feeder
+from training.monitors import diversity_gain, measure_log
+from training.round_log import BEFORE, Examined, Played, Sampled, Swapped, Trained
+from training.round_planning import RoundsPlan
+from training.sample_log import SampleReader, SampleWriter
+
+PROBES: Final = (
+    "I have not slept properly for two weeks, and I do not know who to tell.",
+    "What is the first thing you would like to talk about today?",
+    "Name one small step that could make the coming week a little easier.",
+    "Describe in one sentence what worry feels like.",
+)
+"""Asked greedily before and after a swap: what differs shows that other weights answer."""
+PROBE_TOKENS: Final = 24
+
+
+class Lent:
+    """A crew that is up already and stays up: what a run gets of it."""
+
+    def __init__(self, crew: LocalCrew) -> None:
+        self._crew = crew
+
+    @property
+    def pools(self) -> Mapping[str, Backend]:
+        """Model name to backend."""
+        return self._crew.pools
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """The embedder, None when the protocol needs none."""
+        return self._crew.embedder
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Nothing to do: it is used again."""
+
+    def abort(self) -> None:
+        """End every process at once."""
+        self._crew.abort()
+
+
+class LocalStages:
+    """Implements `training.rounds.Stages` in one directory. `close` must be called in the end."""
+
+    def __init__(self, plan: RoundsPlan, directory: Path, paths: Mapping[str, Path], panel: Panel) -> None:
+        self.registry = Registry(directory / "checkpoints")
+        self._plan = plan
+        self._directory = directory
+        self._paths = dict(paths)
+        self._panel = panel
+        self._processes = ProcessTable(RunDirectory(directory).processes)
+        self._trainer = Trainer(plan, directory, self._paths, self.registry, self._processes, panel.say)
+        self._crew: LocalCrew | None = None
+        self._served = ""
+        self._probed: list[str] = []
+        self._active: Run | None = None
+
+    # ------------------------------------------------------------ dialogues
+
+    async def play_held_out(self) -> Played:
+        """Play the held-out cases once, with the base model."""
+        return await self._play_and_feed(BEFORE, "", self._plan.yardstick(self._directory), "held-out")
+
+    async def play(self, number: int, version: str) -> Played:
+        """Play a round's cases."""
+        return await self._play_and_feed(number, version, self._plan.round(self._directory, number), f"round-{number}")
+
+    async def _play_and_feed(self, number: int, version: str, plan: Plan, name: str) -> Played:
+        """Play a run and write samples as its episodes end; the log is closed once all have."""
+        begun = time.monotonic()
+        forecast_plan(plan, self._paths)
+        async with self._run(plan, name) as run:
+            writer = SampleWriter.open(run.rundir.path / SAMPLES)
+            feeder = Feeder({"000": run.journal}, plan.spec, writer, self._plan.settings.samples)
+            async with asyncio.TaskGroup() as group:
+                feeding = group.create_task(feeder.run(), name="samples")
+                await run.play()
+                if run.num_open:
+                    raise RunError(f"{name} was stopped with {run.num_open} episodes to play")
+                feeder.finish()
+                await feeding
+            result = run.result(None)
+        weights = {one for record in Corpus.open(run.rundir).iterate(columns=("weights",)) for one in record.weights}
+        return Played(
+            round=number,
+            at=time.time(),
+            elapsed_s=time.monotonic() - begun,
+            version=version,
+            episodes=result.episodes,
+            weights=tuple(sorted(weights)),
+        )
+
+    def _run(self, plan: Plan, name: str) -> "_Running":
+        assert self._crew is not None
+        return _Running(self, plan, _open_run(plan, self._directory / name), Lent(self._crew))
+
+    async def sample(self, number: int) -> Sampled:
+        """Measure the rows of a round."""
+        rows, mark = _read_log(self._samples_of(f"round-{number}"))
+        figures = measure_log(rows, mark)
+        earlier = [row for past in range(number) for row in _read_log(self._samples_of(f"round-{past}"))[0]]
+        if earlier and rows and self._crew is not None and self._crew.embedder is not None:
+            gain = await diversity_gain(rows, earlier, self._crew.embedder.similarities, random.Random(number))
+            figures = msgspec.structs.replace(figures, diversity_gain=gain)
+        return Sampled(round=number, at=time.time(), kept=mark.kept, dropped=mark.dropped, figures=figures)
+
+    def _samples_of(self, name: str) -> Path:
+        return self._directory / name / SAMPLES
+
+    async def train(self, number: int, version: str) -> Trained:
+        """Train from the version that played, or from the base, and publish what comes of it."""
+        if self._plan.settings.rounds.placement == "colocated":
+            await self._release()
+        return await self._trainer.train(number, version)
+
+    # ------------------------------------------------------------ serving
+
+    async def serve(self, number: int, version: str) -> Swapped | None:
+        """Swap a version into the replicas, or start them on it."""
+        before = self._served
+        if self._crew is not None and before == version:
+            return None
+        begun = time.monotonic()
+        place = self.registry.place(version) if version else None
+        try:
+            stalled_s = await self._swap(place)
+        except CheckpointError as refused:
+            if self._crew is None:
+                await self._start(self.registry.place(before) if before else None)
+            problem = "; ".join(refused.problems)
+            return Swapped(round=number, at=time.time(), version=version, before=before, refused=problem)
+        if before == version:
+            return None
+        self._served = version
+        probed, self._probed = self._probed, await self._probe()
+        return Swapped(
+            round=number,
+            at=time.time(),
+            elapsed_s=time.monotonic() - begun,
+            version=version,
+            before=before,
+            weights=self._weights(),
+            stalled_s=stalled_s,
+            num_probes=len(probed),
+            num_changed=sum(one != other for one, other in zip(probed, self._probed, strict=False)),
+        )
+
+    async def _swap(self, place: Path | None) -> float:
+        """Serve what lies in a place, None for the base; return how long replicas stood still (s)."""
+        if self._crew is None:
+            await self._start(place)
+            return 0.0
+        if not self._probed:
+            self._probed = await self._probe()
+        report = await self._pool(self._crew).swap(place, self._plan.settings.rounds.policy, self._panel.say)
+        return report.stalled_s
+
+    async def _start(self, place: Path | None) -> None:
+        """Bring the crew up on what lies in a place. Raises CheckpointError before anything is started."""
+        if place is not None and not self._plan.is_hosted:
+            await asyncio.to_thread(verify, place, self._paths[self._plan.model])
+        plan = self._plan.round(self._directory, 0)
+        serving = {self._plan.model: place} if place is not None and not self._plan.is_hosted else {}
+        crew = LocalCrew(plan.config, self._paths, needs_embedder=plan.spec.needs_embedder, serving=serving)
+        crew.attach(RunDirectory(self._directory), self._panel.say)
+        try:
+            await crew.start()
+        except BaseException:
+            await crew.close()
+            raise
+        self._crew = crew
+        if place is not None and self._plan.is_hosted:
+            await self._pool(crew).swap(place, self._plan.settings.rounds.policy, self._panel.say)
+
+    def _pool(self, crew: LocalCrew) -> SwapPool:
+        pool = crew.pools[self._plan.model]
+        assert isinstance(pool, SwapPool)
+        return pool
+
+    async def _release(self) -> None:
+        """Stop the replicas, so that training has their memory."""
+        crew, self._crew = self._crew, None
+        if crew is not None:
+            self._probed = self._probed or await self._probe_of(crew)
+            await crew.close()
+
+    def _weights(self) -> str:
+        """Return the weight version that the replicas report."""
+        assert self._crew is not None
+        return next(iter({gauges.weights for gauges in self._crew.pools[self._plan.model].replicas()}), "")
+
+    async def _probe(self) -> list[str]:
+        assert self._crew is not None
+        return await self._probe_of(self._crew)
+
+    async def _probe_of(self, crew: LocalCrew) -> list[str]:
+        """Return the greedy replies to the probes; nobody else may be using the pool."""
+        pool = crew.pools[self._plan.model]
+        sampling = Sampling(PROBE_TOKENS, 0.0)
+        stamp = time.monotonic_ns()
+        requests = [
+            Request(f"probe-{stamp}", str(number), 0, "therapist", "probe", (Message("user", text),), sampling)
+            for number, text in enumerate(PROBES)
+        ]
+        await pool.submit(requests)
+        done: dict[Any, Completion] = {}
+        while len(done) < len(requests):
+            done |= {completion.key: completion for completion in await pool.collect()}
+        await pool.forget(f"probe-{stamp}")
+        found = [done[request.key].reply for request in requests]
+        return [reply.text if reply is not None else "" for reply in found]
+
+    # ------------------------------------------------------------ exams
+
+    async def examine(self, number: int, version: str) -> Examined | None:
+        """Put the exam to what is served."""
+        if not self._plan.items:
+            return None
+        begun = time.monotonic()
+        plan = self._plan.exam(self._directory)
+        async with self._run(plan, "exam" if number == BEFORE else f"round-{number}/exam") as run:
+            await run.play()
+            if run.num_open:
+                raise RunError(f"the exam was stopped with {run.num_open} items to answer")
+        records = list(Corpus.open(run.rundir))
+        outcomes = [msgspec.json.decode(record.outcome) for record in records if record.status == "completed"]
+        found = score(outcomes, len(records) - len(outcomes))
+        elapsed_s = time.monotonic() - begun
+        return Examined(round=number, at=time.time(), elapsed_s=elapsed_s, version=version, score=found)
+
+    # ------------------------------------------------------------ life
+
+    def commit(self, version: str) -> None:
+        """Make a version current."""
+        self.registry.set_current(version or None)
+
+    def stop(self, task: "asyncio.Future[Any]") -> None:
+        """Stop what is going on: dialogues at a turn's end, anything else at once."""
+        if self._active is not None:
+            self._active.stop(task)
+        else:
+            task.cancel()
+
+    def abort(self) -> None:
+        """End every process at once."""
+        self._processes.end_left_overs()
+
+    async def close(self) -> None:
+        """End everything that was started."""
+        crew, self._crew = self._crew, None
+        if crew is not None:
+            await crew.close()
+
+
+class _Running:
+    """A run that is open: its lock is held, its journal is closed in the end. An async context manager."""
+
+    def __init__(self, stages: LocalStages, plan: Plan, rundir: RunDirectory, crew: Lent) -> None:
+        self._stages = stages
+        self._lock: AbstractContextManager[None] = rundir.lock()
+        self._lock.__enter__()
+        self._run = Run(plan, rundir, crew, make_panel(False), list(plan.keys()))
+
+    async def __aenter__(self) -> Run:
+        self._stages._active = self._run
+        return self._run
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stages._active = None
+        try:
+            await self._run.close(is_hasty=False)
+        finally:
+            self._lock.__exit__(None, None, None)
+
+
+def _open_run(plan: Plan, path: Path) -> RunDirectory:
+    """Open a run directory, or make it; one whose making was cut off is made again: nothing was played in it."""
+    files = freeze(plan)
+    rundir = RunDirectory(path)
+    if all((path / name).exists() for name in files):
+        return RunDirectory.open(path)
+    if path.exists() and not rundir.journal(0).exists():
+        shutil.rmtree(path)
+    return RunDirectory.create(path, files)
+
+
+def _read_log(path: Path) -> tuple[list[dict[str, Any]], Any]:
+    reader = SampleReader(path)
+    mark = reader.refresh()
+    rows = list(reader.rows())
+    reader.close()
+    return rows, mark

@@ -1,0 +1,167 @@
+"""What changed from round to round: a table for the terminal, and `rounds.html` with plots; pure but for matplotlib.
+
+All text is escaped; the page has no script. Knows the log of rounds, nothing of how rounds are made.
+"""
+
+import html
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from engine.pictures import canvas_of, plain_label, svg_of
+from engine.tables import MISSING
+from training.monitors import RoundFigures
+from training.round_log import BEFORE, Decided, Examined, Played, RoundLog, Sampled, Swapped, Trained
+
+HEADS: Final = (
+    *("round", "played on", "episodes", "rows", "labels", "top label", "duplicates", "loss", "held-out loss", "exam"),
+    *("changed", "decision"),
+)
+CURVES: Final = (
+    ("held-out loss", "held_out_loss"),
+    ("label entropy (bits)", "label_entropy"),
+    ("share of the top label", "top_share"),
+    ("share of duplicates", "duplicate_share"),
+    ("mean length taught (tokens)", "mean_length"),
+    ("diversity gain", "diversity_gain"),
+    ("perplexity of held-out rows", "perplexity"),
+    ("exam accuracy", "exam"),
+)
+STYLE: Final = """body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;width:100%;font-size:13px}td,th{border-bottom:1px solid #ddd;padding:.2rem .5rem;
+text-align:left;vertical-align:top}figure{display:inline-block;width:48%;margin:.5rem 0}svg{max-width:100%;height:auto}
+.bad{color:#b3402a}"""
+NOTICE: Final = "Research use, synthetic people. Nothing here is medical advice; not for anyone in crisis."
+
+
+def rows_of(log: RoundLog) -> list[tuple[str, ...]]:
+    """Return one row of cells for each round that has begun, under `HEADS`."""
+    return [_row(log, number) for number in numbers_of(log)]
+
+
+def numbers_of(log: RoundLog) -> list[int]:
+    """Return the rounds that have begun."""
+    return sorted({step.round for step in log.steps if step.round != BEFORE})
+
+
+def figures_of(log: RoundLog, number: int) -> RoundFigures | None:
+    """Return what is known of a round: the figures of its decision, else of its samples."""
+    decided, sampled = log.find(Decided, number), log.find(Sampled, number)
+    if decided is not None and decided.figures is not None:
+        return decided.figures
+    return sampled.figures if sampled is not None else None
+
+
+def _row(log: RoundLog, number: int) -> tuple[str, ...]:
+    played, trained = log.find(Played, number), log.find(Trained, number)
+    figures = figures_of(log, number) or RoundFigures(num_rows=0)
+    top = "" if figures.top_share is None else f"{figures.top_label} ({figures.top_share:.0%})"
+    return (
+        str(number),
+        (played.version or "base") if played is not None else MISSING,
+        str(sum(played.episodes.values())) if played is not None else MISSING,
+        str(figures.num_rows),
+        _figure(figures.num_labels),
+        top or MISSING,
+        MISSING if figures.duplicate_share is None else f"{figures.duplicate_share:.0%}",
+        _figure(trained.loss if trained is not None else None),
+        _losses(trained),
+        _exam(log, number),
+        _changed(log, number),
+        _decision(log, number),
+    )
+
+
+def _figure(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3g}"
+
+
+def _losses(trained: Trained | None) -> str:
+    if trained is None or trained.held_out_before is None or trained.held_out_after is None:
+        return MISSING
+    return f"{trained.held_out_before:.3f} > {trained.held_out_after:.3f}"
+
+
+def _exam(log: RoundLog, number: int) -> str:
+    examined = log.find(Examined, number)
+    if examined is None:
+        return MISSING
+    found = examined.score
+    return f"{found.accuracy:.0%} ({found.low:.0%} to {found.high:.0%})"
+
+
+def _changed(log: RoundLog, number: int) -> str:
+    trained = log.find(Trained, number)
+    swaps = [one for one in log.all(Swapped) if trained is not None and one.version == trained.version]
+    return f"{swaps[0].num_changed} of {swaps[0].num_probes}" if swaps and swaps[0].num_probes else MISSING
+
+
+def _decision(log: RoundLog, number: int) -> str:
+    decided = log.find(Decided, number)
+    if decided is None:
+        return MISSING
+    refused = [one.refused for one in log.all(Swapped) if one.round == number and one.refused]
+    reasons = "; ".join([*(breach.sentence for breach in decided.breaches), *refused])
+    return f"{decided.action}: {reasons}" if reasons else decided.action
+
+
+def page(log: RoundLog, name: str) -> str:
+    """Return the whole page. Raises InputError without matplotlib."""
+    numbers = numbers_of(log)
+    pictures = "".join(f"<figure>{svg}</figure>" for svg in (*_curves(log, numbers), _training(log, numbers)) if svg)
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    title = html.escape(f"Rounds of {name}")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{title}</title>'
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1><p>{html.escape(NOTICE)}</p>"
+        f"{_table(rows_of(log))}{_before(log)}{pictures}</body></html>\n"
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"<tr>{''.join(f'<th>{html.escape(head)}' for head in HEADS)}</tr>"]
+    for row in rows:
+        kind = "" if row[-1] in ("keep", MISSING) else ' class="bad"'
+        lines.append(f"<tr{kind}>{''.join(f'<td>{html.escape(cell)}' for cell in row)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _before(log: RoundLog) -> str:
+    examined = log.find(Examined, BEFORE)
+    if examined is None:
+        return ""
+    found = examined.score
+    text = f"Exam of the base model: {found.num_right} of {found.num_items} right ({found.low:.0%} to {found.high:.0%})"
+    return f"<p>{html.escape(f'{text}; naming one condition always gets {found.always_one:.0%}.')}</p>"
+
+
+def _curves(log: RoundLog, numbers: Sequence[int]) -> list[str]:
+    """Return a plot for each figure that any round has."""
+    known = {number: msgspec.to_builtins(found) for number in numbers if (found := figures_of(log, number)) is not None}
+    plots = []
+    for title, name in CURVES:
+        points = [(number, found[name]) for number, found in known.items() if found[name] is not None]
+        if points:
+            canvas, axes = canvas_of(2.4, 5.0)
+            axes.plot(*zip(*points, strict=True), marker="o")
+            axes.set_xticks(numbers)
+            axes.set_xlabel("round")
+            axes.set_title(plain_label(title), fontsize=10)
+            plots.append(svg_of(canvas))
+    return plots
+
+
+def _training(log: RoundLog, numbers: Sequence[int]) -> str:
+    """Return the training loss over all rounds, one line a round; "" when there is none."""
+    found = [(number, trained.losses) for number in numbers if (trained := log.find(Trained, number)) is not None]
+    if not any(losses for _, losses in found):
+        return ""
+    canvas, axes = canvas_of(2.4, 5.0)
+    for number, losses in found:
+        axes.plot(range(1, len(losses) + 1), losses, label=f"round {number}")
+    axes.set_xlabel("logged steps")
+    axes.set_title("training loss", fontsize=10)
+    axes.legend(fontsize=8)
+    return svg_of(canvas)
