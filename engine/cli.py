@@ -200,11 +200,13 @@ def bench(
     repeats: Annotated[int | None, typer.Option(help="Repeats (default: each row's own number).")] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Seconds instead of minutes; not for the table.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Begin a new record instead of going on with the last.")] = False,
+    within: Annotated[float, typer.Option(help="Minutes that `all` may take; the rest waits for the next time.")] = 90,
 ) -> None:
     """Measure throughput row by row, and print figures against goals; goes on where it was stopped."""
     from benchmarks.command import run_bench
 
-    raise typer.Exit(run_bench(name, json_path=json_path, repeats=repeats, is_brief=brief, is_new=new))
+    code = run_bench(name, json_path=json_path, repeats=repeats, is_brief=brief, is_new=new, within_min=within)
+    raise typer.Exit(code)
 
 
 def _default_directory(plan: "Plan") -> Path:

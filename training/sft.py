@@ -154,7 +154,7 @@ class StreamTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed here
     ) -> Any:
         """Return TRL's loss. Raises RunError when it is not finite."""
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        self._require_finite("loss", float(loss))
+        self._require_finite("loss", float(loss.detach()))
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:

@@ -6,6 +6,7 @@ import psutil
 import pytest
 
 from benchmarks.command import _run, choose, run_bench
+from benchmarks.figures import Figure, figure
 from benchmarks.results import load_record
 from benchmarks.rows import ROWS, Row
 from engine.errors import InputError
@@ -42,6 +43,25 @@ def test_a_row_that_fails_is_said_and_tried_again(
     assert run_bench("absent", directory=tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
     assert "failed: absent; the same command tries them again" in capfd.readouterr().err
+
+
+def test_all_leaves_what_would_not_end_in_time(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def measure(row: str, repeats: int, *, is_brief: bool) -> list[Figure]:
+        measured.append(row)
+        return [figure(row, "s", [1.0])]
+
+    monkeypatch.setattr("benchmarks.command.measure", measure)
+    assert run_bench("all", directory=tmp_path, within_min=10) == 0
+    assert measured and set(measured) == {name for name in choose("all", is_brief=False) if ROWS[name].minutes < 10}
+    said = capfd.readouterr().err
+    assert "left for the next time, to end within 10 minutes: real_episodes, real, " in said
+    measured.clear()
+    assert run_bench("all", directory=tmp_path) == 0
+    assert measured[0] == "real_episodes" and "left for the next time" not in capfd.readouterr().err
 
 
 def test_what_a_row_leaves_behind_ends_with_it(tmp_path: Path) -> None:
