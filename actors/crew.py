@@ -11,6 +11,7 @@ import msgspec
 from actors.processes import ProcessTable
 from actors.spec import ModelSpec, RaySpec
 from engine.backend import Backend, Embedder
+from engine.checkpoints import hosted_model
 from engine.config import Config, EmbedderConfig, OpenAIConfig, VllmConfig
 from engine.errors import InputError
 from engine.openai_backend import OpenAIBackend
@@ -51,7 +52,7 @@ class LocalCrew:
         self._processes: ProcessTable | None = None
         self._started: set[int] = set()
         self.pools: dict[str, Backend] = {
-            name: _endpoint(name, model)
+            name: _endpoint(name, model, self._serving.get(name))
             for name, model in config.models.items()
             if isinstance(model, OpenAIConfig) and name in config.roles.values()
         }
@@ -142,8 +143,8 @@ class LocalCrew:
             self._processes.end_left_overs()
 
 
-def _endpoint(name: str, model: OpenAIConfig) -> OpenAIBackend:
-    return OpenAIBackend(
+def _endpoint(name: str, model: OpenAIConfig, serving: Path | None) -> OpenAIBackend:
+    backend = OpenAIBackend(
         name=name,
         base_url=model.base_url,
         model=model.model,
@@ -152,6 +153,9 @@ def _endpoint(name: str, model: OpenAIConfig) -> OpenAIBackend:
         max_context=model.max_model_len,
         structured=model.structured,
     )
+    if serving is not None:
+        backend.model = hosted_model(serving)
+    return backend
 
 
 def _remote_embedder(chosen: EmbedderConfig) -> OpenAIEmbedder:

@@ -24,7 +24,7 @@ from actors.cluster import actor_environment
 from actors.processes import ProcessRecord, ProcessTable, end_processes
 from actors.replica import Replica
 from actors.spec import ModelSpec, RaySpec
-from actors.vllm_plugin import QUIET_WAIT
+from actors.vllm_plugin import CPU_LORA, QUIET_WAIT
 
 _SAY_EVERY_S = 3.0
 _STOP_WITHIN_S = 15.0
@@ -178,6 +178,7 @@ def engine_environment(spec: ModelSpec, *, is_cpu: bool) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several replicas and the driver share the cores: no pinning
         # Nothing is compiled in eager mode but one helper of the sampler, which costs the first request many seconds.
         **({"TORCHDYNAMO_DISABLE": "1", QUIET_WAIT: "1"} if is_cpu else {}),
+        **({CPU_LORA: "1"} if is_cpu and spec.max_lora_rank else {}),
         **spec.env,
     }
 

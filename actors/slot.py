@@ -20,8 +20,8 @@ TAKING: Final = ("ready", "cordoned", "swapping")
 class Slot:
     """`launch` is None while no replica fills it; each restart brings a new one, and answers of the old are dropped.
 
-    `target` and `version` are what a replica that is started here must serve; "" leaves its version open. `problem`
-    ends the replica that fills it now.
+    `target` and `version` are what a replica that is started here must serve; the version is "", and open, until the
+    first swap. `problem` ends the replica that fills it now.
     """
 
     def __init__(self, name: str, target: Target, now: float) -> None:
@@ -76,7 +76,6 @@ class Slot:
         """A replica is up here."""
         self.moved_at = self.asked_at = now
         self.problem = ""
-        self.version = info.weights
         self.weights, self.versions = info.weights, (info.weights,)
         self._life = "ready"
         self._show(ReplicaGauges(self.name, slots=info.slots, kv_tokens=info.kv_tokens))

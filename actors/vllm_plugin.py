@@ -1,4 +1,4 @@
-"""A vLLM plugin, loaded in each of its processes: wait for the worker without spinning, log steps where asked.
+"""A vLLM plugin, loaded in each of its processes: wait for the worker without spinning, mend LoRA on CPU, log steps.
 
 The engine core and its worker talk through shared memory, and the reader spins for a second after each message. On a
 machine with few cores that takes cores from the very computation it waits for (here: 69 % of one of two). Where a
@@ -13,6 +13,7 @@ from typing import Any, Final
 from actors.step_log import STEP_LOG, log_steps
 
 QUIET_WAIT: Final = "SANDPLAY_QUIET_WAIT"
+CPU_LORA: Final = "SANDPLAY_CPU_LORA"
 SPIN_S: Final = 0.0002
 MAX_POLL_MS: Final = 20
 """Upper bound of one sleep, so that a notification that got lost costs milliseconds and not the request."""
@@ -22,6 +23,10 @@ def register() -> None:
     """Do in this process what its environment asks for; called by vLLM."""
     if os.environ.get(QUIET_WAIT) == "1":
         _wait_quietly()
+    if os.environ.get(CPU_LORA) == "1":
+        from actors.cpu_lora import mend_lora
+
+        mend_lora()
     if path := os.environ.get(STEP_LOG):
         log_steps(Path(path))
 

@@ -55,12 +55,15 @@ FULL: Final = Load(
 )
 BRIEF: Final = Load(
     workload=msgspec.structs.replace(
-        SESSIONS_GPU, num_episodes=2000, shape=msgspec.structs.replace(H200_SHAPE, slots=8, num_blocks=4000)
+        SESSIONS_GPU,
+        protocol=SESSIONS_GPU.protocol | {"max_turns": 4},
+        num_episodes=600,
+        shape=msgspec.structs.replace(H200_SHAPE, slots=6, num_blocks=1500),
     ),
-    replicas=4,
-    warm_s=20.0,
-    before_s=30.0,
-    after_s=60.0,
+    replicas=3,
+    warm_s=5.0,
+    before_s=10.0,
+    after_s=30.0,
 )
 
 

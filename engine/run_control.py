@@ -118,5 +118,5 @@ class RunControl:
         if model not in found:
             known = ", ".join(found) or "none"
             asked = f"{model!r}" if model else "no name"
-            raise InputError(f"--model must name a served model ({known}), got {asked}: endpoints cannot be swapped")
+            raise InputError(f"--model must name one that can be swapped ({known}), got {asked}: choose one of these")
         return model, found[model]

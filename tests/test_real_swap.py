@@ -51,12 +51,12 @@ def last_line(run_dir: Path) -> dict[str, Any]:
 def test_an_adapter_is_swapped_into_a_run_and_served_again_after_a_kill(tmp_path: Path, base: Path) -> None:
     adapter = make_adapter(base, tmp_path / "r1")
     run_dir, process = begin(tmp_path, "models.base.max_lora_rank=8", "scheduler.max_live=8")
-    report = run_json("swap", run_dir, adapter)
+    report = run_json("swap", run_dir, adapter, "--policy", "mix")
     assert report["replicas"][0]["stalled_s"] == 0 and report["after"] != report["before"]
     assert read_serving(RunDirectory.open(run_dir)) == {"base": adapter} and last_line(run_dir)["event"] == "end"
     again = run_json("swap", run_dir, "base", "--policy", "mix")
-    assert again["after"] == report["before"]
-    assert run_json("swap", run_dir, adapter, "--policy", "mix")["after"] == report["after"]
+    assert again["after"] == report["before"] and read_serving(RunDirectory.open(run_dir)) == {}
+    assert run_json("swap", run_dir, adapter)["after"] == report["after"]
     process.kill()
     process.communicate()
     assert "got none that listens" in run("swap", run_dir, adapter, expect=2)
@@ -70,7 +70,7 @@ def test_an_adapter_is_swapped_into_a_run_and_served_again_after_a_kill(tmp_path
 
 def test_a_driver_killed_between_load_and_commit_comes_up_on_the_old_weights(tmp_path: Path, base: Path) -> None:
     full = make_full(base, tmp_path / "r1")
-    run_dir, process = begin(tmp_path, "models.base.replicas=2", "models.base.kv_cache_gib=0.5")
+    run_dir, process = begin(tmp_path, "models.base.replicas=2")
     swapping = start("swap", run_dir, full, "--policy", "finish_on_old")
     assert swapping.stderr is not None
     line = next(line for line in swapping.stderr if ": serves " in line)
@@ -94,7 +94,7 @@ def test_what_cannot_be_swapped_is_refused_and_the_run_goes_on(tmp_path: Path, b
     (adapter / "adapter_model.safetensors").write_bytes(b"cut off")
     said = run("swap", run_dir, adapter, expect=2)
     assert "adapter_model.safetensors must have the SHA-256" in said
-    assert "--model must name a served model (base), got 'other'" in run(
+    assert "--model must name one that can be swapped (base), got 'other'" in run(
         "swap", run_dir, "base", "--model", "other", expect=2
     )
     out, err = process.communicate(timeout=1500)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.rundir import RunDirectory
+from engine.serving import SwapLog
 from tests.running import run, run_json, start, stub_process, write_config
 
 
@@ -20,16 +22,18 @@ def test_a_run_that_nobody_plays_and_bad_arguments_are_refused(tmp_path: Path) -
 
 
 @pytest.mark.timeout(200)
-def test_an_endpoint_cannot_be_swapped_and_its_run_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_is_played_is_swapped_recorded_and_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     with stub_process(tmp_path) as stub:
         config = write_config(tmp_path, stub.url)
-        process = start("generate", config, 'cases.source="sampled"', "cases.limit=200", "--out", run_dir)
+        process = start("generate", config, 'cases.source="sampled"', "cases.limit=400", "--out", run_dir)
         while stub.num_lines < 50:
             assert process.poll() is None
         assert (run_dir / "control.sock").stat().st_mode & 0o777 == 0o600
-        said = run("swap", run_dir, "base", expect=2)
-        assert "--model must name a served model (none), got no name: endpoints cannot be swapped" in said
+        assert "stub -> stub; nothing stood still" in run("swap", run_dir, "base")
+        said = run("swap", run_dir, "base", "--model", "other", expect=2)
+        assert "--model must name one that can be swapped (base), got 'other'" in said
         _, err = process.communicate(timeout=150)
         assert process.returncode == 0, err
-    assert not (run_dir / "control.sock").exists() and not (run_dir / "swaps.jsonl").exists()
+    assert not (run_dir / "control.sock").exists()
+    assert [line["event"] for line in SwapLog(RunDirectory.open(run_dir)).lines()] == ["begin", "end"]

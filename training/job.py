@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from engine.config import flatten
-from engine.errors import InputError
+from engine.errors import InputError, RunError
 from engine.files import write_atomic
 from training.chat import Renderer
 from training.training_settings import TrainingSettings
@@ -35,6 +35,10 @@ _OPERATIONAL: Final = frozenset(
     f"settings.{name}"
     for name in ("gpus_per_worker", "threads", "save_every", "log_every", "report_to", "max_restarts")
 ) | {"directory"}
+
+
+class Diverged(RunError):
+    """Training came to something that is no model: a loss or gradient that is not finite. It would come to it again."""
 
 
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,11 +94,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker's part ended.
 
-    `done`; `refused`: the same would happen again, `text` says what must change; `peer`: another worker or the network
-    failed; `error`: this worker's code failed.
+    `done`; `refused`: the same would happen again, `text` says what must change; `diverged`: so does this, and it is
+    the training's own doing; `peer`: another worker or the network failed; `error`: this worker's code failed.
     """
 
-    kind: Literal["done", "refused", "peer", "error"]
+    kind: Literal["done", "refused", "diverged", "peer", "error"]
     text: str = ""
     result: Trained | None = None
 
@@ -112,16 +116,29 @@ def write_json(path: Path, value: msgspec.Struct) -> None:
     write_atomic(path, msgspec.json.format(msgspec.json.encode(value)))
 
 
+def read_job(directory: Path) -> TrainJob | None:
+    """Return the job that a directory holds, as it was first asked for; None when there is none."""
+    try:
+        return msgspec.json.decode((directory / JOB).read_bytes(), type=TrainJob)
+    except FileNotFoundError:
+        return None
+
+
+def find_trained(job: TrainJob) -> Trained | None:
+    """Return what came of a job, None while it is not done. Raises InputError when its directory holds another."""
+    directory = Path(job.directory)
+    before = read_job(directory)
+    if before is not None and (changed := _changes(before, job)):
+        raise InputError(changed)
+    return read_trained(directory)
+
+
 def claim_directory(job: TrainJob) -> Path:
-    """Make the job's directory, or go on with it. Raises InputError when it holds another job."""
+    """Make the directory of a job, if it is not there, and return it."""
     directory = Path(job.directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / JOB
-    if path.exists():
-        before = msgspec.json.decode(path.read_bytes(), type=TrainJob)
-        if changed := list(_changes(before, job)):
-            raise InputError(changed)
-    write_json(path, job)
+    if read_job(directory) is None:
+        write_json(directory / JOB, job)
     return directory
 
 

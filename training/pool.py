@@ -20,13 +20,14 @@ from engine.errors import InputError, RunError
 from training.job import (
     STATE,
     TRAINED,
+    Diverged,
     Ended,
     LoadRenderer,
     Progress,
     Trained,
     TrainJob,
     claim_directory,
-    read_trained,
+    find_trained,
     write_json,
 )
 from training.state_file import States
@@ -52,9 +53,9 @@ class _WorkersLost(Exception):
 async def train(job: TrainJob, load_renderer: LoadRenderer, say: Say) -> Trained:
     """Train, or go on training, or return at once what came of a job that is done; the caller has joined Ray.
 
-    Raises InputError for a job that cannot be begun, RunError when it cannot go on.
+    Raises InputError for a job that cannot be begun, Diverged when no model comes of it, RunError when it cannot go on.
     """
-    if (done := read_trained(Path(job.directory))) is not None:
+    if (done := find_trained(job)) is not None:
         return done
     _refuse(job)
     directory = claim_directory(job)
@@ -158,6 +159,8 @@ async def _raise_failure(running: "Sequence[asyncio.Future[Ended | None]]") -> N
     for end in ended.values():
         if end is not None and end.kind == "refused":
             raise RunError(f"training: {end.text}")
+        if end is not None and end.kind == "diverged":
+            raise Diverged(end.text)
     gone = [rank for rank, end in ended.items() if end is None]
     if gone:
         raise _WorkersLost(f"worker {', '.join(map(str, gone))} of {len(running)} died")

@@ -45,7 +45,10 @@ class Sampled(Step, frozen=True, kw_only=True):
 
 
 class Trained(Step, frozen=True, kw_only=True):
-    """A checkpoint is published. Losses are means over taught tokens; those on held-out rows may be missing."""
+    """A checkpoint is published. Losses are means over taught tokens; those on held-out rows may be missing.
+
+    With a `failure` there is none: training came to something that is no model.
+    """
 
     version: str
     num_steps: int
@@ -54,6 +57,7 @@ class Trained(Step, frozen=True, kw_only=True):
     losses: tuple[float, ...] = ()
     held_out_before: float | None = None
     held_out_after: float | None = None
+    failure: str = ""
 
 
 class Swapped(Step, frozen=True, kw_only=True):

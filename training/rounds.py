@@ -124,6 +124,9 @@ class Rounds:
 
     async def _judge(self, number: int, version: str, trained: Trained, figures: RoundFigures) -> Decided:
         """Look at what training did to the model; serve it and examine it only when that is not bad already."""
+        if trained.failure:
+            self._say(f"round {number}: {trained.failure}")
+            return await self._decide(number, version, version, figures, [])
         if broken := self._broken(figures):
             return await self._decide(number, version, trained.version, figures, broken)
         swapped = await self._serve(number, trained.version)
@@ -138,8 +141,7 @@ class Rounds:
         self, number: int, version: str, candidate: str, figures: RoundFigures, broken: Sequence[Breach]
     ) -> Decided:
         """Write the decision, behind whatever makes it true."""
-        is_refused = any(one.round == number and one.refused for one in self._log.all(Swapped))
-        is_kept = not broken and not is_refused
+        is_kept = not broken and not failures_of(self._log, number)
         action = KEEP if is_kept else STOP if any(one.rule.then == STOP for one in broken) else ROLL_BACK
         serves = candidate if is_kept else version
         for breach in broken:
@@ -189,6 +191,13 @@ class Rounds:
             found = await do()
             self._log.add(found)
         return found
+
+
+def failures_of(log: RoundLog, number: int) -> list[str]:
+    """Return why a round has no checkpoint that could be kept: training that failed, a swap that was refused."""
+    trained = log.find(Trained, number)
+    failed = [trained.failure] if trained is not None and trained.failure else []
+    return failed + [one.refused for one in log.all(Swapped) if one.round == number and one.refused]
 
 
 def _with_losses(figures: RoundFigures, trained: Trained) -> RoundFigures:

@@ -13,6 +13,7 @@ from engine.pictures import canvas_of, plain_label, svg_of
 from engine.tables import MISSING
 from training.monitors import RoundFigures
 from training.round_log import BEFORE, Decided, Examined, Played, RoundLog, Sampled, Swapped, Trained
+from training.rounds import failures_of
 
 HEADS: Final = (
     *("round", "played on", "episodes", "rows", "labels", "top label", "duplicates", "loss", "held-out loss", "exam"),
@@ -101,8 +102,7 @@ def _decision(log: RoundLog, number: int) -> str:
     decided = log.find(Decided, number)
     if decided is None:
         return MISSING
-    refused = [one.refused for one in log.all(Swapped) if one.round == number and one.refused]
-    reasons = "; ".join([*(breach.sentence for breach in decided.breaches), *refused])
+    reasons = "; ".join([*(breach.sentence for breach in decided.breaches), *failures_of(log, number)])
     return f"{decided.action}: {reasons}" if reasons else decided.action
 
 

@@ -22,13 +22,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTTrainer
 
-from engine.errors import InputError, RunError
+from engine.errors import InputError
 from engine.files import write_atomic
 from training.batches import TokenBatch, TokenBatches
 from training.chat import ChatEncoder
 from training.engine_state import capture_engine, capture_random, restore_engine, restore_random
 from training.held_out import add_up, held_out_loss
-from training.job import METRICS, STATE, WEIGHTS, LoadRenderer, Progress, Trained, TrainJob
+from training.job import METRICS, STATE, WEIGHTS, Diverged, LoadRenderer, Progress, Trained, TrainJob
 from training.packing import pack, pad
 from training.sample_log import SampleReader
 from training.saving import require_same_names, save_adapter, save_full
@@ -152,7 +152,7 @@ class StreamTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed here
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return TRL's loss. Raises RunError when it is not finite."""
+        """Return TRL's loss. Raises Diverged when it is not finite."""
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._require_finite("loss", float(loss.detach()))
         return loss
@@ -167,7 +167,7 @@ class StreamTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed here
         if not math.isfinite(value):
             step = self.state.global_step + 1
             remedy = "lower training.learning_rate, or look for what is wrong with the rows"
-            raise RunError(f"the {what} must be finite, got {value} in step {step}: {remedy}")
+            raise Diverged(f"the {what} must be finite, got {value} in step {step}: {remedy}")
 
     # ------------------------------------------------------------ figures
 
@@ -342,7 +342,7 @@ def _cut_metrics(path: Path, step: int) -> None:
 def train_worker(job: TrainJob, rank: int, world: int, load_renderer: LoadRenderer, report: Report) -> Trained:
     """Train with the others and return what came of it; the process group must be there.
 
-    Raises InputError or RunError when the same would happen again.
+    Raises InputError or Diverged when the same would happen again.
     """
     report(Progress(phase="loading the model"))
     args = training_arguments(job)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.errors import SandplayError
-from training.job import Ended, LoadRenderer, Progress, TrainJob
+from training.job import Diverged, Ended, LoadRenderer, Progress, TrainJob
 
 _COLLECTIVE_WITHIN: Final = timedelta(minutes=30)
 
@@ -66,6 +66,8 @@ class Worker:
             from training.sft import train_worker
 
             return Ended(kind="done", result=train_worker(job, self._rank, self._world, load_renderer, self._note))
+        except Diverged as error:
+            return Ended(kind="diverged", text=str(error))
         except SandplayError as error:
             return Ended(kind="refused", text=str(error))
         except Exception as error:  # noqa: BLE001  whatever fails in here is for the driver to judge

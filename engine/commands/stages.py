@@ -272,6 +272,7 @@ class LocalStages:
 
     def stop(self, task: "asyncio.Future[Any]") -> None:
         """Stop what is going on: dialogues at a turn's end, anything else at once."""
+        self._panel.say(f"stopping; go on with: sandplay resume {self._directory}")
         if self._active is not None:
             self._active.stop(task)
         else:

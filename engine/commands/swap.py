@@ -49,6 +49,8 @@ def report_line(report: dict[str, Any]) -> str:
     """Return what a swap came to, for people."""
     rows = report["replicas"]
     stalled_s = max((float(row["stalled_s"]) for row in rows), default=0.0)
+    if not rows:
+        return f"{report['before']} -> {report['after']}; nothing stood still"
     paused = f", no new episode for {report['paused_s']:.1f} s" if report["paused_s"] else ""
     return (
         f"{report['before'][:12]} -> {report['after'][:12]} on {len(rows)} replicas in {report['elapsed_s']:.1f} s;"

@@ -86,10 +86,10 @@ async def _train(plan: "TrainPlan", job: "TrainJob", directory: Path) -> "Traine
     from actors.cluster import join_cluster, leave_cluster
     from actors.processes import ProcessTable
     from actors.rendering import load_renderer
-    from training.job import read_trained
+    from training.job import find_trained
     from training.pool import train as train_job
 
-    if (done := read_trained(Path(job.directory))) is not None:
+    if (done := find_trained(job)) is not None:
         return done
     processes = ProcessTable(directory / "processes.json")
     processes.end_left_overs()
@@ -114,9 +114,11 @@ def _publish(
 
     from engine.checkpoints import Checkpoint, Lineage, Registry, publish, verify
     from engine.weights_file import file_digest, fingerprint_weights
+    from training.job import read_job
 
+    asked = read_job(Path(job.directory)) or job
     lineage = Lineage(
-        corpus=file_digest(Path(job.samples)), config=hashlib.sha256(msgspec.json.encode(plan.training)).hexdigest()
+        corpus=file_digest(Path(job.samples)), config=hashlib.sha256(msgspec.json.encode(asked.settings)).hexdigest()
     )
     version = f"sft-{hashlib.sha256(f'{lineage.corpus} {lineage.config}'.encode()).hexdigest()[:8]}"
     registry = Registry(directory / "checkpoints")

@@ -19,7 +19,7 @@ from actors.processes import ProcessTable
 from actors.rendering import load_renderer
 from engine.checkpoints import Checkpoint, Lineage, Registry, hosted_model, publish
 from engine.weights_file import fingerprint_weights
-from training.job import TrainJob
+from training.job import Diverged, TrainJob
 from training.openai_tuning import TuningJob, tune
 from training.pool import train
 from training.round_log import Trained
@@ -73,6 +73,8 @@ class Trainer:
         await join_cluster(self._plan.run["ray"].get("address"), self._processes, self._say)
         try:
             done = await train(job, load_renderer, self._say)
+        except Diverged as failed:
+            return Trained(round=number, at=time.time(), version="", num_steps=0, num_tokens=0, failure=str(failed))
         finally:
             await leave_cluster(self._processes)
         checkpoint = Checkpoint(

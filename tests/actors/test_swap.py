@@ -125,6 +125,19 @@ async def greedy(fleet: Fleet, episode: str, weights: str = "") -> tuple[list[by
     return [reply.token_ids for reply in replies if reply], {reply.weights for reply in replies if reply}
 
 
+async def greedy_beside(fleet: Fleet, *versions: str) -> list[bytes]:
+    """Return what is sampled greedily for every question under each version, all in one batch."""
+    requests = [
+        make_request(VIEW.hear(text), f"beside/{n}/{v}", max_tokens=16, temperature=0.0, weights=version)
+        for v, version in enumerate(versions)
+        for n, text in enumerate(QUESTIONS)
+    ]
+    done = await play(fleet, *requests)
+    await fleet.forget("episode")
+    assert [one.reply.weights for one in done if one.reply] == [v for v in versions for _ in QUESTIONS]
+    return [one.reply.token_ids for one in done if one.reply]
+
+
 async def start_long(fleet: Fleet, path: str, weights: str = "", max_tokens: int = 48) -> "asyncio.Future[Completion]":
     """Begin a request that samples for some seconds; return its end."""
     before = fleet.replicas()[0].completion_tokens
@@ -177,6 +190,7 @@ class TestOnOneReplica:
                 await fleet.collect()
         adapted, versions = await greedy(fleet, "adapted")
         assert versions == {report.after} and adapted != plain
+        assert await greedy_beside(fleet, base, report.after) == [*plain, *adapted]
         await start_anew(fleet)
         assert await greedy(fleet, "fresh adapted") == (adapted, {report.after})
         back = await fleet.swap(None, "finish_on_old", quiet)

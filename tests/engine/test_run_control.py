@@ -149,7 +149,7 @@ async def test_the_model_must_be_named_where_several_are_served(run: Driven) -> 
     run.pools = {"a": SwapScript("x"), "b": SwapScript("x"), "remote": ScriptedBackend("x")}
     control, _ = await opened(run)
     for model, found in (("", "no name"), ("remote", "'remote'"), ("c", "'c'")):
-        with pytest.raises(InputError, match=rf"--model must name a served model \(a, b\), got {found}"):
+        with pytest.raises(InputError, match=rf"--model must name one that can be swapped \(a, b\), got {found}"):
             await command(run, command="swap", model=model)
     assert (await command(run, command="swap", model="b"))["after"] == "new"
     await control.close()

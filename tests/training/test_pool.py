@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import InputError, RunError
 from tests.training.jobs import make_job
-from training.job import Ended, Progress, Trained, claim_directory, read_trained, write_json
+from training.job import Ended, Progress, Trained, claim_directory, find_trained, read_job, read_trained, write_json
 from training.pool import _raise_failure, _refuse_on_cpu, _WorkersLost, progress_line, resolve_share, train
 from training.training_settings import TrainingSettings
 from training.worker import worker_environment
@@ -53,9 +53,13 @@ def test_a_directory_holds_one_job(tmp_path: Path) -> None:
     job = make_job(tmp_path / "job", tmp_path, tmp_path / "s")
     claim_directory(job)
     assert (tmp_path / "job").stat().st_mode & 0o777 == 0o700
-    claim_directory(make_job(tmp_path / "job", tmp_path, tmp_path / "s", save_every=7, max_restarts=0))
+    same = make_job(tmp_path / "job", tmp_path, tmp_path / "s", save_every=7, max_restarts=0)
+    assert claim_directory(same) == tmp_path / "job" and read_job(tmp_path / "job") == job
+    assert find_trained(same) is None
+    write_json(tmp_path / "job" / "trained.json", TRAINED)
+    assert find_trained(same) == TRAINED
     with pytest.raises(InputError, match="settings.epochs was 2, got 3") as refused:
-        claim_directory(make_job(tmp_path / "job", tmp_path, tmp_path / "t", epochs=3))
+        find_trained(make_job(tmp_path / "job", tmp_path, tmp_path / "t", epochs=3))
     assert len(refused.value.problems) == 2
 
 

@@ -35,9 +35,9 @@ def directory(tmp_path: Path) -> Path:
 
 def test_the_example_holds_out_two_cases_and_examines_a_hundred_others() -> None:
     plan = plan_rounds(make_table(), ROOT)
-    assert (len(plan.played), len(plan.held_out), len(plan.items)) == (6, 2, 100)
+    assert (len(plan.played), len(plan.held_out), len(plan.items)) == (4, 2, 100)
     ids = [case.id for case in (*plan.played, *plan.held_out, *plan.items)]
-    assert len(set(ids)) == 108 and plan.model == "base"
+    assert len(set(ids)) == 106 and plan.model == "base"
     assert all(case.condition for case in plan.items)
 
 
@@ -97,7 +97,7 @@ def test_every_problem_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"rounds": {"held_out": 8}}, "rounds.held_out must leave a case to play, got 8 of 8"),
+        ({"rounds": {"held_out": 6}}, "rounds.held_out must leave a case to play, got 6 of 6"),
         ({"rounds": {"model": "other"}}, "rounds.model must be one of base, got 'other'"),
         ({"shards": 2, "models": {"base": {"replicas": 2}}}, "shards must be 1 in a run of rounds, got 2"),
         (
@@ -140,7 +140,7 @@ def test_exam_cases_must_have_a_condition_and_must_not_be_played(tmp_path: Path)
 
 def test_no_exam_and_nothing_held_out_is_allowed(tmp_path: Path) -> None:
     plan = plan_rounds(make_table(exam={"num_items": 0}, rounds={"held_out": 0}), ROOT)
-    assert plan.items == [] and plan.held_out == [] and len(plan.played) == 8
+    assert plan.items == [] and plan.held_out == [] and len(plan.played) == 6
     assert replan(keep(plan, tmp_path / "rounds"), []).items == []
 
 

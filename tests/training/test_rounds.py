@@ -12,6 +12,7 @@ from training.monitors import RoundFigures, Rule
 from training.round_log import BEFORE, Decided, Examined, Played, RoundLog, Sampled, Score, Swapped, Trained
 from training.round_settings import RoundsSettings
 from training.rounds import Rounds
+from training.rounds_page import rows_of
 
 
 class Crash(Exception):
@@ -69,6 +70,8 @@ class Scripted:
     async def train(self, number: int, version: str) -> Trained:
         self._pay(f"train {number} from {version or 'base'}")
         after = self.script.get("held_out", {}).get(number, 1.5)
+        if failure := self.script.get("diverges", {}).get(number, ""):
+            return Trained(round=number, version="", num_steps=0, num_tokens=0, failure=failure)
         return Trained(
             round=number, version=f"r{number}", num_steps=1, num_tokens=9, held_out_before=2.0, held_out_after=after
         )
@@ -166,6 +169,12 @@ async def test_a_checkpoint_that_is_refused_changes_nothing(tmp_path: Path) -> N
     assert decisions(log) == [("roll back", ""), ("keep", "r1")] and "play 1 on base" in stages.calls
 
 
+async def test_training_that_diverges_rolls_the_round_back(tmp_path: Path) -> None:
+    log, stages = await play(tmp_path, {"diverges": {0: "the loss must be finite, got nan in step 3"}})
+    assert decisions(log) == [("roll back", ""), ("keep", "r1")] and "play 1 on base" in stages.calls
+    assert rows_of(log)[0][-1] == "roll back: the loss must be finite, got nan in step 3"
+
+
 async def test_overlapping_rounds_train_while_they_play(tmp_path: Path) -> None:
     log, stages = await play(tmp_path, overlap=True)
     assert decisions(log) == [("keep", "r0"), ("keep", "r1")]
@@ -185,6 +194,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "collapsed": {"figures": {1: RoundFigures(num_rows=0)}},
     "worse": {"held_out": {0: 9.0}},
     "refused": {"refused": {"r0": "NaN"}},
+    "diverges": {"diverges": {1: "nan"}},
 }
 
 
