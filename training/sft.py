@@ -11,6 +11,7 @@ everything above it: nothing may import this file but a worker.
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -195,7 +196,9 @@ class StreamTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed here
             "tokens_per_s": self._speed,
             "waited_s": self.tally.waited_s,
         }
-        with (Path(self.job.directory) / METRICS).open("ab") as file:
+        path = Path(self.job.directory) / METRICS
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
             file.write(msgspec.json.encode(line) + b"\n")
 
     def report(self, phase: str = "training") -> None:

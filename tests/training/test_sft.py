@@ -116,7 +116,7 @@ def test_deepspeed_trains_an_adapter_that_fits_the_base(plain: tuple[TrainJob, T
     assert {name.split(".")[-3] for name in weights(directory / "weights")} == {
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     }  # fmt: skip
-    assert all(path.stat().st_mode & 0o777 == 0o600 for path in (directory / "weights").iterdir())
+    assert {path.stat().st_mode & 0o777 for path in directory.rglob("*") if path.is_file()} == {0o600}
     as_checkpoint(directory / "weights", model, "lora")
 
 
