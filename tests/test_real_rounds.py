@@ -78,7 +78,7 @@ def assert_is_sound(directory: Path, num_rounds: int) -> RoundLog:
         assert played.weights == (served[played.version],), "every episode names the version it was sampled under"
         assert {record.weights for record in records_of(directory / f"round-{number}")} == {played.weights}
         assert trained.held_out_after is not None and trained.held_out_before is not None
-        assert trained.held_out_after < trained.held_out_before, "loss on cases that were never trained falls"
+        assert sum(trained.losses[-3:]) < sum(trained.losses[:3]), "the loss on what is trained falls"
     registry = Registry(directory / "checkpoints")
     assert registry.current == f"r{num_rounds - 1}" and registry.names() == [f"r{n}" for n in range(num_rounds)]
     assert read_checkpoint(registry.place("r0")).lineage.parent == ""
@@ -144,7 +144,11 @@ def test_the_example_takes_less_than_a_quarter_of_an_hour(tmp_path: Path, more: 
     begun = time.monotonic()
     run_json("rounds", ROOT / "examples" / "rounds.toml", *more, "--out", tmp_path / "out", timeout_s=2300)
     elapsed_s = time.monotonic() - begun
-    assert_is_sound(tmp_path / "out", 2)
+    log = assert_is_sound(tmp_path / "out", 2)
+    # A random model talks noise, from which nothing can be learnt for other cases: this one does not.
+    for trained in log.all(Trained):
+        assert trained.held_out_after is not None and trained.held_out_before is not None
+        assert trained.held_out_after < trained.held_out_before, "loss on cases that were never trained falls"
     assert elapsed_s < 900
 
 
