@@ -15,7 +15,7 @@ import msgspec
 from actors.slot import Slot
 from actors.spec import ModelSpec
 from engine.checkpoints import ADAPTER_CONFIG, CheckpointError, read_checkpoint, verify
-from engine.config import LORA_RANKS
+from engine.config import enough_lora_rank
 from engine.residents import Residents
 from engine.swap import FailureKind, Hold, ReplicaFailed, SwapFailure, Target
 
@@ -41,9 +41,8 @@ def prepare_target(spec: ModelSpec, checkpoint: Path | None) -> Target:
     verify(place, Path(home))
     target = find_target(home, place)
     if target.adapter and (rank := read_rank(place)) > spec.max_lora_rank:
-        enough = next((size for size in LORA_RANKS if size >= rank), rank)
         rule = f"an adapter of rank {rank} needs max_lora_rank >= {rank}, got {spec.max_lora_rank}"
-        raise CheckpointError(f"{rule}: start with models.{spec.name}.max_lora_rank={enough}")
+        raise CheckpointError(f"{rule}: start with models.{spec.name}.max_lora_rank={enough_lora_rank(rank)}")
     return target
 
 

@@ -76,7 +76,7 @@ def generate(
     import uvloop
 
     from engine import config as configuration
-    from engine.commands.preparing import forecast_plan, prepare_models
+    from engine.commands.preparing import default_directory, forecast_plan, prepare_models
     from engine.planning import make_plan
 
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
@@ -86,7 +86,7 @@ def generate(
     if dry_run:
         _print_forecast(plan, figures, as_json)
         return
-    uvloop.run(_generate(plan, paths, out or _default_directory(plan), as_json))
+    uvloop.run(_generate(plan, paths, out or default_directory(plan.config.name), as_json))
 
 
 @app.command()
@@ -207,14 +207,6 @@ def bench(
 
     code = run_bench(name, json_path=json_path, repeats=repeats, is_brief=brief, is_new=new, within_min=within)
     raise typer.Exit(code)
-
-
-def _default_directory(plan: "Plan") -> Path:
-    import re
-    import time
-
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plan.config.name).strip(".-") or "run"
-    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _print_forecast(plan: "Plan", figures: Any, as_json: bool) -> None:

@@ -19,6 +19,11 @@ LORA_RANKS: Final = (0, 1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What `max_lora_rank` may be: vLLM's own sizes, and 0 for no adapters."""
 
 
+def enough_lora_rank(rank: int) -> int:
+    """Return the smallest `max_lora_rank` that serves adapters of a rank; the rank itself where none does."""
+    return next((size for size in LORA_RANKS if size >= rank), rank)
+
+
 class CasesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which cases are played. `limit` 0 means all; each is played `repeats` times."""
 
@@ -283,15 +288,15 @@ def to_table(config: Config, protocol: msgspec.Struct) -> dict[str, Any]:
     """Return the resolved configuration as a TOML-ready table: every default written out, None left away."""
     table = msgspec.to_builtins(config)
     table["protocol"] = msgspec.to_builtins(protocol)
-    return _without_none(table)
+    found: dict[str, Any] = without_none(table)
+    return found
 
 
-def _without_none(table: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(inner) if isinstance(inner, dict) else inner
-        for key, inner in table.items()
-        if inner is not None
-    }
+def without_none(value: Any) -> Any:
+    """Return a table without keys that hold None, which TOML has no word for; tables in it and in its lists as well."""
+    if isinstance(value, dict):
+        return {key: without_none(inner) for key, inner in value.items() if inner is not None}
+    return [without_none(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -201,7 +201,7 @@ class Journal:
         if bodies is not None and is_whole:
             return [decode(body, EpisodeRecord) for body in bodies]
         if bodies is not None:
-            return [decode(body, EpisodeHead).record for body in bodies]
+            return [EpisodeRecord(**msgspec.structs.asdict(decode(body, EpisodeHead))) for body in bodies]
         try:
             # Rows first: what is sealed in between is then in both, never in neither.
             rows = self._store.ended(after_seq, limit)

@@ -73,13 +73,12 @@ class ErrorRecord(msgspec.Struct, frozen=True, gc=False):
     path: str = ""
 
 
-class EpisodeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One episode, terminal.
+class EpisodeHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One episode, terminal, without its steps, which are nearly all of it: for who needs no more.
 
-    `outcome` and `case` are JSON texts (the protocol's own types). `steps` stand in program order (that of the
-    protocol's text, never of arrival). `models` maps role to model name. `weights` are all weight versions its turns
-    were sampled under, sorted. `seq` is its place in the order of terminal commits, given by the journal. Times are
-    Unix seconds.
+    `outcome` and `case` are JSON texts (the protocol's own types). `models` maps role to model name. `weights` are all
+    weight versions its turns were sampled under, sorted. `seq` is its place in the order of terminal commits, given by
+    the journal. Times are Unix seconds.
     """
 
     key: EpisodeKey
@@ -93,9 +92,17 @@ class EpisodeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     weights: tuple[str, ...] = ()
     started_at: float = 0.0
     ended_at: float = 0.0
+    seq: int = -1
+
+
+class EpisodeRecord(EpisodeHead, frozen=True, kw_only=True, gc=False):
+    """One episode, terminal.
+
+    `steps` stand in program order (that of the protocol's text, never of arrival).
+    """
+
     nodes: tuple[NodeRecord, ...] = ()
     steps: tuple[StepRecord, ...] = ()
-    seq: int = -1
 
     @property
     def episode(self) -> str:
@@ -124,25 +131,3 @@ class EpisodeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             nodes.append(self.nodes[index])
             index = self.nodes[index].parent
         return nodes[::-1]
-
-
-class EpisodeHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An episode record without its steps, which are nearly all of it: for who needs no more."""
-
-    key: EpisodeKey
-    seed: int
-    protocol: str
-    status: Status
-    case: str = ""
-    outcome: str = ""
-    error: ErrorRecord | None = None
-    models: dict[str, str] = {}
-    weights: tuple[str, ...] = ()
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    seq: int = -1
-
-    @property
-    def record(self) -> EpisodeRecord:
-        """The record, `nodes` and `steps` empty."""
-        return EpisodeRecord(**msgspec.structs.asdict(self))

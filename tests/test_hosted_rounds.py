@@ -1,18 +1,27 @@
 """Rounds of a hosted model, by the command, against a stub endpoint that answers and tunes."""
 
 import json
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
-from engine.checkpoints import Registry, hosted_model
-from tests.running import CONFIG, run_json
+from engine.checkpoints import Checkpoint, Registry, hosted_model, publish
+from engine.commands.rounds import create
+from engine.commands.stages import LocalStages
+from engine.openai_backend import OpenAIBackend
+from engine.panel import make_panel
+from engine.swap import SwapFailure, SwapReport
+from tests.running import CONFIG, run, run_json
 from tests.stub import Stub, answer_by_purpose, embed_equal
 from tests.test_real_run import records_of
 from tests.tuning_stub import TuningStub, serve_tuning
 from training.round_log import Decided, Examined, Played, RoundLog, Trained
+from training.round_planning import plan_rounds
 
 ROUNDS = """
 [rounds]
@@ -80,8 +89,41 @@ def test_a_tuning_job_that_fails_ends_the_run_and_is_named(tmp_path: Path) -> No
     with serve_tuning(HostedStub, job_statuses=("running", "failed"), error=error) as stub:
         config = tmp_path / "rounds.toml"
         config.write_text(CONFIG.format(url=stub.base_url) + ROUNDS, "utf-8")
-        from tests.running import run
-
         said = run("rounds", config, "--out", tmp_path / "out", expect=1)
         assert "the rows are of no use" in said and "sandplay resume" in said
         assert len(stub.jobs) == 1
+
+
+async def test_a_swap_that_fails_leaves_the_version_that_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_tuning(HostedStub) as stub:
+        table = tomllib.loads(CONFIG.format(url=stub.base_url) + ROUNDS)
+        plan = plan_rounds(table, tmp_path)
+        create(tmp_path / "out", plan)
+        stages = LocalStages(plan, tmp_path / "out", {}, make_panel(False))
+        publish_hosted(stages.registry, "r0", "ft:stub:0")
+        await stages.serve(-1, "")
+        swap = OpenAIBackend.swap
+
+        async def fail(pool: OpenAIBackend, *asked: Any) -> SwapReport:
+            report = await swap(pool, *asked)
+            await swap(pool, None, "mix", lambda _: None)
+            return replace(report, failure=SwapFailure("canary", "made no token"))
+
+        monkeypatch.setattr(OpenAIBackend, "swap", fail)
+        refused = await stages.serve(0, "r0")
+        assert refused is not None and "canary: made no token" in refused.refused
+        assert (refused.before, refused.version) == ("", "r0")
+        assert await stages.serve(0, "") is None, "the base is served on"
+        monkeypatch.undo()
+        served = await stages.serve(0, "r0")
+        assert served is not None and not served.refused
+        await stages.close()
+
+
+def publish_hosted(registry: Registry, version: str, model: str) -> None:
+    registry.path.mkdir()
+    (draft := registry.path / "draft").mkdir()
+    card = Checkpoint(version=version, kind="hosted", base="stub", files={}, model=model)
+    publish(draft, registry.place(version), card)

@@ -17,7 +17,7 @@ import tomli_w
 from engine import config as configuration
 from engine.cases.loaders import load_cases
 from engine.cases.schema import Case
-from engine.config import LORA_RANKS, VllmConfig
+from engine.config import LORA_RANKS, VllmConfig, enough_lora_rank
 from engine.errors import ConfigError, InputError
 from engine.planning import Plan, make_plan
 from engine.protocols.exam import EXAMINEE
@@ -128,8 +128,7 @@ def _with_room_for_adapters(run: dict[str, Any], name: str, training: TrainingSe
     model = run["models"][name]
     if model["kind"] != "vllm" or training.method == "full" or model["max_lora_rank"] >= training.rank:
         return run
-    rank = next(rank for rank in LORA_RANKS if rank >= training.rank)
-    return {**run, "models": {**run["models"], name: {**model, "max_lora_rank": rank}}}
+    return {**run, "models": {**run["models"], name: {**model, "max_lora_rank": enough_lora_rank(training.rank)}}}
 
 
 def trainable(plan: Plan) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from engine.config import without_none
 from engine.config_decode import decode
 from engine.errors import ConfigError
 from engine.swap import SwapPolicy
@@ -112,10 +113,4 @@ def _read(kind: type[S], table: Mapping[str, Any], name: str, problems: list[str
 
 def to_table(settings: Settings) -> dict[str, Any]:
     """Return the tables with every default written out, absent values left away."""
-    return {name: _present(msgspec.to_builtins(getattr(settings, name))) for name in TABLES}
-
-
-def _present(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _present(inner) for key, inner in value.items() if inner is not None}
-    return [_present(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return {name: without_none(msgspec.to_builtins(getattr(settings, name))) for name in TABLES}

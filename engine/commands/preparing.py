@@ -1,11 +1,19 @@
 """What comes before a run: local models made ready, and what the run will ask for."""
 
+import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from engine.dryrun import Forecast, forecast, refuse_overflow
 from engine.planning import Plan
+
+
+def default_directory(name: str) -> Path:
+    """Return where a run of this name goes when nobody says: runs/NAME-TIME, made safe for a file name."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "run"
+    return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def prepare_models(plan: Plan) -> dict[str, Path]:

@@ -1,9 +1,7 @@
 """`sandplay rounds`: play, train, swap, examine, round after round; and going on with it."""
 
 import json
-import re
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -24,7 +22,7 @@ def rounds(
 ) -> None:
     """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
     from engine import config as configuration
-    from engine.commands.preparing import forecast_plan, prepare_models
+    from engine.commands.preparing import default_directory, forecast_plan, prepare_models
     from engine.planning import make_plan
     from training.round_planning import plan_rounds
 
@@ -33,7 +31,7 @@ def rounds(
     first = make_plan(plan.run, base)
     paths = prepare_models(first)
     forecast_plan(first, paths)
-    directory = (out or _default_directory(str(plan.run["name"]))).absolute()
+    directory = (out or default_directory(str(plan.run["name"]))).absolute()
     create(directory, plan)
     _go(plan, directory, paths, as_json)
 
@@ -85,11 +83,6 @@ def create(directory: Path, plan: "RoundsPlan") -> None:
             write_atomic(directory / name, data)
     except OSError as error:
         raise InputError(f"a run of rounds needs a writable directory, got {error}: choose another --out") from error
-
-
-def _default_directory(name: str) -> Path:
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "rounds"
-    return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _go(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], as_json: bool) -> NoReturn:

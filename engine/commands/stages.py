@@ -19,7 +19,7 @@ import msgspec
 from actors.crew import LocalCrew
 from actors.processes import ProcessTable
 from engine.backend import Backend, Completion, Embedder, Request
-from engine.checkpoints import CheckpointError, Registry, verify
+from engine.checkpoints import CheckpointError, Registry
 from engine.commands.preparing import forecast_plan
 from engine.commands.trainer import SAMPLES, Trainer
 from engine.corpus import Corpus
@@ -30,7 +30,6 @@ from engine.protocols.exam import score
 from engine.run import Run
 from engine.rundir import RunDirectory
 from engine.steps import Sampling
-from engine.swap import SwapPool
 from engine.views import Message
 from training.feeder import Feeder
 from training.monitors import diversity_gain, measure_log
@@ -168,14 +167,15 @@ class LocalStages:
         if before == version:
             return None
         self._served = version
-        probed, self._probed = self._probed, await self._probe()
+        assert self._crew is not None
+        probed, self._probed = self._probed, await self._probe(self._crew)
         return Swapped(
             round=number,
             at=time.time(),
             elapsed_s=time.monotonic() - begun,
             version=version,
             before=before,
-            weights=self._weights(),
+            weights=self._crew.pools[self._plan.model].replicas()[0].weights,
             stalled_s=stalled_s,
             num_probes=len(probed),
             num_changed=sum(one != other for one, other in zip(probed, self._probed, strict=False)),
@@ -187,16 +187,14 @@ class LocalStages:
             await self._start(place)
             return 0.0
         if not self._probed:
-            self._probed = await self._probe()
-        report = await self._pool(self._crew).swap(place, self._plan.settings.rounds.policy, self._panel.say)
+            self._probed = await self._probe(self._crew)
+        report = await self._crew.swap(self._plan.model, place, self._plan.settings.rounds.policy, self._panel.say)
         return report.stalled_s
 
     async def _start(self, place: Path | None) -> None:
         """Bring the crew up on what lies in a place. Raises CheckpointError before anything is started."""
-        if place is not None and not self._plan.is_hosted:
-            await asyncio.to_thread(verify, place, self._paths[self._plan.model])
         plan = self._plan.round(self._directory, 0)
-        serving = {self._plan.model: place} if place is not None and not self._plan.is_hosted else {}
+        serving = {self._plan.model: place} if place is not None else {}
         crew = LocalCrew(plan.config, self._paths, needs_embedder=plan.spec.needs_embedder, serving=serving)
         crew.attach(RunDirectory(self._directory), self._panel.say)
         try:
@@ -205,31 +203,15 @@ class LocalStages:
             await crew.close()
             raise
         self._crew = crew
-        if place is not None and self._plan.is_hosted:
-            await self._pool(crew).swap(place, self._plan.settings.rounds.policy, self._panel.say)
-
-    def _pool(self, crew: LocalCrew) -> SwapPool:
-        pool = crew.pools[self._plan.model]
-        assert isinstance(pool, SwapPool)
-        return pool
 
     async def _release(self) -> None:
         """Stop the replicas, so that training has their memory."""
         crew, self._crew = self._crew, None
         if crew is not None:
-            self._probed = self._probed or await self._probe_of(crew)
+            self._probed = self._probed or await self._probe(crew)
             await crew.close()
 
-    def _weights(self) -> str:
-        """Return the weight version that the replicas report."""
-        assert self._crew is not None
-        return next(iter({gauges.weights for gauges in self._crew.pools[self._plan.model].replicas()}), "")
-
-    async def _probe(self) -> list[str]:
-        assert self._crew is not None
-        return await self._probe_of(self._crew)
-
-    async def _probe_of(self, crew: LocalCrew) -> list[str]:
+    async def _probe(self, crew: LocalCrew) -> list[str]:
         """Return the greedy replies to the probes; nobody else may be using the pool."""
         pool = crew.pools[self._plan.model]
         sampling = Sampling(PROBE_TOKENS, 0.0)

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +36,7 @@ def train(
 
     from actors.models import prepare_model
     from engine import config as configuration
-    from engine.commands.preparing import token_counter
+    from engine.commands.preparing import default_directory, token_counter
     from engine.rundir import RunDirectory
     from training.train_plan import plan_training
 
@@ -45,7 +44,7 @@ def train(
     plan = plan_training(table, model, data, held_out)
     print(f"preparing models.{plan.model}: {plan.config.model}", file=sys.stderr)
     path = prepare_model(plan.config.model)
-    directory = (to or Path("runs") / f"train-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    directory = (to or default_directory("train")).absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with RunDirectory(directory).lock():
         mark = _make_logs(plan, directory, token_counter({plan.model: path}))
@@ -112,8 +111,9 @@ def _publish(
 
     import msgspec
 
-    from engine.checkpoints import Checkpoint, Lineage, Registry, publish, verify
-    from engine.weights_file import file_digest, fingerprint_weights
+    from engine.checkpoints import Lineage, Registry, verify
+    from engine.commands.publishing import publish_trained
+    from engine.weights_file import file_digest
     from training.job import read_job
 
     asked = read_job(Path(job.directory)) or job
@@ -122,19 +122,9 @@ def _publish(
     )
     version = f"sft-{hashlib.sha256(f'{lineage.corpus} {lineage.config}'.encode()).hexdigest()[:8]}"
     registry = Registry(directory / "checkpoints")
-    place = registry.place(version)
-    if not place.exists():
-        registry.path.mkdir(mode=0o700, exist_ok=True)
-        checkpoint = Checkpoint(
-            version=version,
-            kind="full" if plan.training.method == "full" else "lora",
-            base=fingerprint_weights(base),
-            files={},
-            lineage=lineage,
-            made_at=time.time(),
-        )
-        publish(Path(trained.weights), place, checkpoint)
-        registry.set_current(version)
+    is_full = plan.training.method == "full"
+    place = publish_trained(registry, version, Path(trained.weights), base, lineage, is_full=is_full)
+    registry.set_current(version)
     return verify(place, base), place
 
 

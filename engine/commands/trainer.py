@@ -18,7 +18,8 @@ from actors.cluster import join_cluster, leave_cluster
 from actors.processes import ProcessTable
 from actors.rendering import load_renderer
 from engine.checkpoints import Checkpoint, Lineage, Registry, hosted_model, publish
-from engine.weights_file import fingerprint_weights
+from engine.commands.publishing import publish_trained
+from engine.weights_file import file_digest
 from training.job import Diverged, TrainJob
 from training.openai_tuning import TuningJob, tune
 from training.pool import train
@@ -77,20 +78,14 @@ class Trainer:
             return Trained(round=number, at=time.time(), version="", num_steps=0, num_tokens=0, failure=str(failed))
         finally:
             await leave_cluster(self._processes)
-        checkpoint = Checkpoint(
-            version=f"r{number}",
-            kind="full" if is_full else "lora",
-            base=await asyncio.to_thread(fingerprint_weights, base),
-            files={},
-            lineage=self._lineage(number, parent),
-            made_at=time.time(),
-        )
-        await asyncio.to_thread(self._publish, Path(done.weights), checkpoint)
+        version, lineage = f"r{number}", self._lineage(number, parent)
+        weights = Path(done.weights)
+        await asyncio.to_thread(publish_trained, self._registry, version, weights, base, lineage, is_full=is_full)
         return Trained(
             round=number,
             at=time.time(),
             elapsed_s=done.elapsed_s,
-            version=checkpoint.version,
+            version=version,
             num_steps=done.num_steps,
             num_tokens=done.num_tokens,
             loss=done.loss,
@@ -125,7 +120,8 @@ class Trainer:
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             empty = Path(scratch) / "weights"
             empty.mkdir(mode=0o700)
-            self._publish(empty, checkpoint)
+            if not (place := self._registry.place(checkpoint.version)).exists():
+                publish(empty, place, checkpoint)
         return Trained(
             round=number,
             at=time.time(),
@@ -138,16 +134,11 @@ class Trainer:
             held_out_after=done.held_out_loss,
         )
 
-    def _publish(self, weights: Path, checkpoint: Checkpoint) -> None:
-        place = self._registry.place(checkpoint.version)
-        if not place.exists():
-            publish(weights, place, checkpoint)
-
     def _lineage(self, number: int, parent: str) -> Lineage:
         return Lineage(
             round=number,
             parent=parent,
-            corpus=hashlib.sha256(self._samples(number).read_bytes()).hexdigest(),
+            corpus=file_digest(self._samples(number)),
             config=hashlib.sha256(msgspec.json.encode(self._plan.settings)).hexdigest(),
         )
 

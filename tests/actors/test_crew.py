@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.openai_backend import OpenAIBackend
 from engine.rundir import RunDirectory
 from engine.swap import Target
-from tests.engine.test_checkpoints import BASE, make_adapter, make_full, write_weights
+from tests.small_checkpoints import make_adapter, make_base, make_full
 
 TABLE = {
     "models": {"base": {"kind": "vllm", "max_lora_rank": 8}, "remote": {"kind": "openai", "model": "configured"}},
@@ -23,11 +23,7 @@ TABLE = {
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    path = tmp_path / "base"
-    path.mkdir()
-    (path / "config.json").write_text("{}")
-    write_weights(path / "model.safetensors", BASE)
-    return path
+    return make_base(tmp_path / "base")
 
 
 def make_crew(model: Path, /, **serving: Path) -> LocalCrew:

@@ -22,9 +22,9 @@ from engine.swap import ReplicaFailed, SwapFailure, Target
 from engine.views import View
 from tests.actors.checkpoints import make_adapter, make_full
 from tests.actors.conftest import make_request, make_spec, play
-from tests.engine.test_checkpoints import BASE, write_weights
-from tests.engine.test_checkpoints import make_adapter as make_small_adapter
-from tests.engine.test_checkpoints import make_full as make_small_full
+from tests.small_checkpoints import make_adapter as make_small_adapter
+from tests.small_checkpoints import make_base
+from tests.small_checkpoints import make_full as make_small_full
 
 NAME = "swap/0"
 VIEW = View.of("You are a patient called Sam. You feel sad and tired, and sleep badly. " * 4)
@@ -37,11 +37,7 @@ real = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_sco
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    path = tmp_path / "base"
-    path.mkdir()
-    (path / "config.json").write_text("{}")
-    write_weights(path / "model.safetensors", BASE)
-    return path
+    return make_base(tmp_path / "base")
 
 
 def test_targets_of_whole_models_adapters_and_the_model_itself(base: Path, tmp_path: Path) -> None:

@@ -9,20 +9,7 @@ from engine.example_episode import example_episode
 from engine.journal import Journal
 from engine.rundir import RunDirectory
 from tests.running import run, run_json
-
-FIELDS = {
-    "symptom": "History: sleeps badly.",
-    "illness": "Doctor 2's diagnosis of MDD",
-    "treatment": "CBT",
-    "explain_t": "It helps.",
-    "medicine": "None",
-    "explain_m": "",
-}
-
-
-def write_records(path: Path, *records: object) -> Path:
-    path.write_text("".join(f"{json.dumps(record)}\n" for record in records), "utf-8")
-    return path
+from tests.training.records import FIELDS, write_records
 
 
 def read_rows(path: Path) -> list[dict[str, object]]:

@@ -1,6 +1,5 @@
 """`sandplay train` as it is typed: chats to a checkpoint that may be served; what is refused; asked again."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from engine.checkpoints import verify
 from tests.running import run, run_json
 from tests.tiny_model import write_tiny_model
 from tests.training.jobs import make_chat
+from tests.training.records import FIELDS, write_records
 from training.data import read_mark, write_log
 from training.settings import SampleSettings
 
@@ -30,20 +30,6 @@ max_length = 256
 log_every = 2
 """
 
-FIELDS = {
-    "symptom": "History: sleeps badly.",
-    "illness": "Doctor 2's diagnosis of MDD",
-    "treatment": "CBT",
-    "explain_t": "It helps.",
-    "medicine": "None",
-    "explain_m": "",
-}
-
-
-def write_lines(path: Path, *rows: object) -> Path:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
-    return path
-
 
 def write_config(directory: Path, model: str) -> Path:
     path = directory / "config.toml"
@@ -55,8 +41,8 @@ def write_config(directory: Path, model: str) -> Path:
 def test_chats_become_a_checkpoint_once(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "tiny")
     config = write_config(tmp_path, str(model))
-    chats = write_lines(tmp_path / "chats.jsonl", *(make_chat(number) for number in range(12)))
-    held_out = write_lines(tmp_path / "more.jsonl", *(make_chat(number) for number in range(12, 16)))
+    chats = write_records(tmp_path / "chats.jsonl", *(make_chat(number) for number in range(12)))
+    held_out = write_records(tmp_path / "more.jsonl", *(make_chat(number) for number in range(12, 16)))
     words: list[Any] = ["train", config, "--data", chats, "--held-out", held_out, "--to", tmp_path / "out"]
     found = run_json(*words, "training.epochs=2")
     assert (found["num_steps"], found["num_rows"]) == (6, 24)
@@ -71,7 +57,7 @@ def test_chats_become_a_checkpoint_once(tmp_path: Path) -> None:
     assert "sandplay swap RUN" in said
     said = run(*words, "training.epochs=3", expect=2)
     assert "settings.epochs was 2, got 3: use a new directory" in said
-    other = write_lines(tmp_path / "other.jsonl", make_chat(1))
+    other = write_records(tmp_path / "other.jsonl", make_chat(1))
     said = run("train", config, "--data", other, "--to", tmp_path / "out", expect=2)
     assert "holds samples of another request: data was" in said
 
@@ -81,7 +67,7 @@ def test_what_is_wrong_is_named_all_at_once(tmp_path: Path) -> None:
     said = run("train", config, "training.rnak=3", "samples.near=2", "--held-out", tmp_path / "gone", expect=2)
     assert "unknown configuration key training.rnak: did you mean training.rank?" in said
     assert "the samples are missing: give --data DIR|FILE" in said and "gone: correct it" in said
-    chats = write_lines(tmp_path / "chats.jsonl", make_chat(0), {"messages": [{"role": "x"}]}, 7)
+    chats = write_records(tmp_path / "chats.jsonl", make_chat(0), {"messages": [{"role": "x"}]}, 7)
     words: list[Any] = ["train", config, "--data", chats, "--to", tmp_path / "out"]
     said = run(*words, "training.rank=0", 'samples.kinds=["plan"]', "--model", "judge", expect=2)
     assert "training.rank must be at least 1, got 0" in said and "must not have 'plan'" in said
@@ -92,7 +78,7 @@ def test_what_is_wrong_is_named_all_at_once(tmp_path: Path) -> None:
 
 
 def test_records_become_a_log_of_what_is_left(tmp_path: Path) -> None:
-    records = write_lines(tmp_path / "records.jsonl", FIELDS, FIELDS)
+    records = write_records(tmp_path / "records.jsonl", FIELDS, FIELDS)
     mark = write_log(records, tmp_path / "log.jsonl", SampleSettings(), len)
     assert mark == read_mark(tmp_path / "log.jsonl") and mark.is_closed and mark.num_samples == 2
     assert mark.kept == {"diagnosis": 1, "treatment": 1} and mark.dropped == {"empty": 2, "duplicate": 2}
@@ -103,7 +89,7 @@ def test_records_become_a_log_of_what_is_left(tmp_path: Path) -> None:
 def test_nothing_left_is_refused(tmp_path: Path) -> None:
     from engine.errors import InputError
 
-    records = write_lines(tmp_path / "records.jsonl", FIELDS)
+    records = write_records(tmp_path / "records.jsonl", FIELDS)
     with pytest.raises(InputError, match=r"must give at least one row, got none \(1 empty dropped\)"):
         write_log(records, tmp_path / "log.jsonl", SampleSettings(kinds=("medication",)), len)
     assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"]
