@@ -1,8 +1,9 @@
 # make demo   set up what is missing, then play 16 episodes on a really served model
-# make rounds two rounds: play, train, swap, examine, on the bundled model
+# make rounds two rounds: play, train, swap, examine, on the bundled model; METHOD=full trains all weights
 # make test   set up what is missing, then lint, types and all tests
 # make lock   compile the locks again (needs uv; TORCH_LINKS = a folder or page with the CPU build of torch)
 
+METHOD ?= lora
 LOCK := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 UV_COMPILE := uv pip compile --no-annotate --no-header --python-version 3.11
 
@@ -14,7 +15,7 @@ demo: venv
 	@.venv/bin/sandplay generate examples/demo.toml
 
 rounds: venv
-	@.venv/bin/sandplay rounds examples/rounds.toml
+	@.venv/bin/sandplay rounds examples/rounds.toml training.method=$(METHOD)
 
 lint: venv
 	.venv/bin/ruff check .

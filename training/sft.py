@@ -33,7 +33,14 @@ from training.job import METRICS, STATE, WEIGHTS, Diverged, LoadRenderer, Progre
 from training.packing import pack, pad
 from training.sample_log import SampleReader
 from training.saving import require_same_names, save_adapter, save_full
-from training.sft_model import load_model, load_tokenizer, placeholder_rows, training_arguments
+from training.sft_model import (
+    has_gpu,
+    load_model,
+    load_tokenizer,
+    placeholder_rows,
+    score_taught_alone,
+    training_arguments,
+)
 from training.state_file import StateCard, States, read_values, write_values
 from training.stream import Position, Stream
 
@@ -351,6 +358,8 @@ def train_worker(job: TrainJob, rank: int, world: int, load_renderer: LoadRender
     args = training_arguments(job)
     tokenizer = load_tokenizer(job.model)
     set_seed(job.settings.seed)  # a new adapter is random, and must be the same on all workers
+    if not has_gpu():
+        score_taught_alone()
     model = load_model(job, args)
     if job.settings.method == "full":
         require_same_names(model, Path(job.model))

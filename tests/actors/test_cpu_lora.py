@@ -61,6 +61,24 @@ def test_each_row_gets_its_own_adapter_and_a_row_without_one_nothing(
     assert torch.equal(ours[~has_one], torch.ones(int((~has_one).sum()), 8, dtype=dtype))
 
 
+@pytest.mark.parametrize("indices", [WITH, MIXED, WITHOUT], ids=["with", "mixed", "without"])
+def test_a_linear_layer_of_three_slices_gets_what_the_operations_give(indices: list[int]) -> None:
+    rows, widths = torch.tensor(indices), (6, 3, 3)
+    inputs, first = operands(4, 8, torch.float32)
+    lora_a = (first, first + 1, first - 1)
+    lora_b = tuple(operands(width, 4, torch.float32)[1] for width in widths)
+    ours, original = torch.ones(5, 12), torch.ones(5, 12)
+    cpu_lora.add_linear(cpu_lora.group(rows), ours, inputs, lora_a, lora_b, 2.0, widths)
+    start = 0
+    for shrink, expand, width in zip(lora_a, lora_b, widths, strict=True):
+        made = torch.zeros(5, 4)
+        cpu_lora.bgmv_shrink(inputs, shrink, made, rows, 2.0)
+        cpu_lora.bgmv_expand_slice(made, expand, original, rows, start, width)
+        start += width
+    assert torch.allclose(ours, original, atol=1e-4)
+    assert torch.equal(ours[rows < 0], torch.ones(int((rows < 0).sum()), 12))
+
+
 def test_what_is_written_and_not_added_replaces_what_was_there() -> None:
     inputs, weights = operands(6, 4, torch.float32)
     output = torch.full((5, 8), 9.0)
@@ -69,6 +87,7 @@ def test_what_is_written_and_not_added_replaces_what_was_there() -> None:
 
 
 def test_an_engine_is_mended_in_its_own_processes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.lora.layers import LoRAMapping
     from vllm.lora.punica_wrapper import punica_cpu
 
     from actors.launch import engine_environment
@@ -77,13 +96,24 @@ def test_an_engine_is_mended_in_its_own_processes_alone(monkeypatch: pytest.Monk
 
     for name in NAMES:
         monkeypatch.setattr(punica_cpu, name, getattr(punica_cpu, name))
-    before = punica_cpu.bgmv_shrink
+    wrapper = punica_cpu.PunicaWrapperCPU
+    for name in ("update_metadata", "add_lora_linear"):
+        monkeypatch.setattr(wrapper, name, getattr(wrapper, name))
+    before, linear = punica_cpu.bgmv_shrink, wrapper.add_lora_linear
     plain, lora = (ModelSpec(name="m", path="/m", max_lora_rank=rank) for rank in (0, 8))
     assert CPU_LORA not in engine_environment(plain, is_cpu=True) and CPU_LORA not in engine_environment(
         lora, is_cpu=False
     )
     register()
-    assert punica_cpu.bgmv_shrink is before
+    assert punica_cpu.bgmv_shrink is before and wrapper.add_lora_linear is linear
     monkeypatch.setenv(CPU_LORA, engine_environment(lora, is_cpu=True)[CPU_LORA])
     register()
     assert punica_cpu.bgmv_shrink is cpu_lora.bgmv_shrink
+    made = wrapper(8, 8, "cpu")
+    made.update_metadata(LoRAMapping((1, 0, 1), (1, 0), False), [None, 1], 2, 10)
+    assert [(slot, rows.tolist()) for slot, rows in made.groups] == [(1, [0, 2])]
+    output = torch.zeros(3, 6)
+    inputs, weights = operands(4, 8, torch.float32)
+    made.add_lora_linear(output, inputs[:3], (weights,), (operands(6, 4, torch.float32)[1],), 1.0, (6,))
+    assert output[1].eq(0).all() and output[[0, 2]].ne(0).all()
+    del wrapper.groups
