@@ -1,7 +1,8 @@
-"""Row: from an episode's end to its samples in front of a worker, at a given rate and at the rate the path reaches.
+"""Row: from an episode's end to its samples in front of a worker, at a given rate and at the rate the path reaches; and
+how long a worker waits that needs less than comes.
 
 A real journal, feeder and sample log; finished MentalArena episodes are put in as a scheduler would, and a worker in a
-process of its own looks at the log as trainers do. Clocks of both processes are the machine's monotonic one.
+process of its own reads the log as trainers do. Clocks of both processes are the machine's monotonic one.
 """
 
 import asyncio
@@ -26,12 +27,18 @@ from engine.rundir import RunDirectory
 from training.feeder import Feeder
 from training.sample_log import POLL_S, SampleReader, SampleWriter
 from training.settings import ANSWERS, SampleSettings
+from training.stream import Position, Stream
 
 RATE: Final = 1000
 SECONDS: Final = 10
 NOTE: Final = "Journal, feeder, sealing and worker share two cores; near duplicates are looked for in every row."
 
-WORKER: Final = "import sys; from benchmarks.streaming import work; work(sys.argv[1])"
+BATCH: Final = 32
+NEEDED: Final = 0.8
+"""What the worker that must not wait needs, as a share of what comes."""
+
+WATCHER: Final = "import sys; from benchmarks.streaming import watch; watch(sys.argv[1])"
+EATER: Final = "import sys; from benchmarks.streaming import eat; eat(sys.argv[1], float(sys.argv[2]))"
 
 
 class StreamFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,18 +74,47 @@ def measure(repeats: int, *, brief: bool = False) -> list[Figure]:
         for label, share, goal in (("p50", 0.5, 50.0), ("p99", 0.99, 500.0))
     ]
     rates = [one.episodes_per_s for one in found["_full"]]
-    return [*figures, figure("stream_episodes_per_s", "episodes/s", rates, configuration=about, note=NOTE)]
+    rate = min(NEEDED * min(rates), RATE)
+    idle = [100 * uvloop.run(measure_idle(RATE * seconds, rate)) for _ in range(repeats)]
+    return [
+        *figures,
+        figure("stream_episodes_per_s", "episodes/s", rates, configuration=about, note=NOTE),
+        figure(
+            "stream_idle_pct",
+            "%",
+            idle,
+            goal=2.0,
+            is_at_most=True,
+            configuration={**about, "rate": round(rate), "needed": NEEDED, "rows_per_batch": BATCH},
+            note=NOTE,
+        ),
+    ]
 
 
 async def measure_stream(number: int, rate: float | None) -> StreamFigures:
     """Put in so many episodes, `rate` a second or as fast as there is room; return what a worker saw."""
+    ended, seen = await _feed(number, rate, WATCHER)
+    return compare(ended, seen)
+
+
+async def measure_idle(number: int, rate: float) -> float:
+    """Put in so many episodes; return the share of its time that a worker waits which needs four fifths of them."""
+    _, found = await _feed(number, rate, EATER, str(NEEDED * rate * len(ANSWERS)))
+    share: float = found["waited_s"] / found["elapsed_s"]
+    return share
+
+
+async def _feed(number: int, rate: float | None, worker_code: str, *options: str) -> tuple[dict[str, float], Any]:
+    """Put episodes in beside a worker; return when each ended, and what the worker printed."""
     records = list(make_records(number))
     with tempfile.TemporaryDirectory(prefix="sandplay-bench-") as scratch:
         rundir = RunDirectory.create(Path(scratch) / "run", {"config.toml": b""})
         journal, path = Journal.open(rundir), Path(scratch) / "samples.jsonl"
         _, spec = example_episode()
         feeder = Feeder({"0": journal}, spec, SampleWriter.open(path), SampleSettings())
-        worker = await asyncio.create_subprocess_exec(sys.executable, "-c", WORKER, path, stdout=subprocess.PIPE)
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", worker_code, path, *options, stdout=subprocess.PIPE
+        )
         assert worker.stdout is not None
         await worker.stdout.readline()
         feeding = asyncio.ensure_future(feeder.run())
@@ -88,7 +124,7 @@ async def measure_stream(number: int, rate: float | None) -> StreamFigures:
         await feeding
         seen, _ = await worker.communicate()
         await journal.close()
-    return compare(ended, json.loads(seen))
+    return ended, json.loads(seen)
 
 
 def make_records(number: int) -> Iterator[EpisodeRecord]:
@@ -127,7 +163,7 @@ def compare(ended: dict[str, float], seen: dict[str, float]) -> StreamFigures:
     return StreamFigures(lags_s=tuple(lags), episodes_per_s=len(ended) / elapsed_s)
 
 
-def work(path: str) -> None:
+def watch(path: str) -> None:
     """Look at a log until it is closed; print when the last sample of each episode was first readable."""
     reader, seen, number = SampleReader(Path(path)), {}, 0
     print("ready", flush=True)
@@ -141,3 +177,23 @@ def work(path: str) -> None:
             break
         time.sleep(POLL_S)
     print(json.dumps(seen))
+
+
+def eat(path: str, rows_per_s: float) -> None:
+    """Read batches as a trainer does, so many rows a second at most; print how long was waited for them.
+
+    Time counts from the first batch on, before which there was nothing to train on, and up to the last.
+    """
+    batches = Stream(SampleReader(Path(path)), batch_size=BATCH).batches(Position(), 1)
+    print("ready", flush=True)
+    next(batches)
+    begun, waited_s, number = time.monotonic(), 0.0, 0
+    while True:
+        since = time.monotonic()
+        batch = next(batches, None)
+        waited_s += time.monotonic() - since
+        if batch is None:
+            break
+        number += 1
+        time.sleep(max(0.0, begun + waited_s + number * BATCH / rows_per_s - time.monotonic()))
+    print(json.dumps({"waited_s": waited_s, "elapsed_s": time.monotonic() - begun}))

@@ -78,7 +78,6 @@ def assert_is_sound(directory: Path, num_rounds: int) -> RoundLog:
         assert played.weights == (served[played.version],), "every episode names the version it was sampled under"
         assert {record.weights for record in records_of(directory / f"round-{number}")} == {played.weights}
         assert trained.held_out_after is not None and trained.held_out_before is not None
-        assert sum(trained.losses[-3:]) < sum(trained.losses[:3]), "the loss on what is trained falls"
     registry = Registry(directory / "checkpoints")
     assert registry.current == f"r{num_rounds - 1}" and registry.names() == [f"r{n}" for n in range(num_rounds)]
     assert read_checkpoint(registry.place("r0")).lineage.parent == ""
@@ -86,11 +85,17 @@ def assert_is_sound(directory: Path, num_rounds: int) -> RoundLog:
     return log
 
 
+def assert_learns(log: RoundLog) -> None:
+    for trained in log.all(Trained):
+        assert sum(trained.losses[-3:]) < sum(trained.losses[:3]), "the loss on what is trained falls"
+
+
 def test_two_rounds_with_an_adapter(tmp_path: Path, model: Path) -> None:
     directory = tmp_path / "out"
     summary = run_json("rounds", write_config(tmp_path, model), "--out", directory, timeout_s=800)
     assert summary["current"] == "r1"
     log = assert_is_sound(directory, 2)
+    assert_learns(log)
     held_out = {record.key.case for record in records_of(directory / "held-out")}
     trained_on = {row["case"] for row in rows_of(directory / "round-0" / "samples.jsonl")}
     assert len(held_out) == 2 and len(trained_on) == 6 and not held_out & trained_on
@@ -119,7 +124,7 @@ def test_two_rounds_of_all_weights_killed_behind_every_step(tmp_path: Path, mode
         process = start("resume", directory)
     out, err = process.communicate(timeout=1500)
     assert process.returncode == 0, f"{out}\n{err}"
-    assert_is_sound(directory, 2)
+    assert_learns(assert_is_sound(directory, 2))
 
 
 def kill_once(process: "subprocess.Popen[str]", directory: Path, is_due: Callable[[list[Any]], bool]) -> None:
@@ -146,10 +151,12 @@ def test_the_example_takes_less_than_a_quarter_of_an_hour(tmp_path: Path, more: 
     elapsed_s = time.monotonic() - begun
     log = assert_is_sound(tmp_path / "out", 2)
     assert all(one.num_changed > 0 for one in log.all(Swapped)), "what is served now answers otherwise"
-    # A random model talks noise, from which nothing can be learnt for other cases: this one does not.
-    for trained in log.all(Trained):
-        assert trained.held_out_after is not None and trained.held_out_before is not None
-        assert trained.held_out_after < trained.held_out_before, "loss on cases that were never trained falls"
+    # A random model talks noise, from which nothing can be learnt for other cases: this one does not. What is held out
+    # was said by the base model: later rounds, which learn what others said, need not bring it closer each.
+    first, *_, last = log.all(Trained)
+    before, after, finally_ = first.held_out_before, first.held_out_after, last.held_out_after
+    assert before is not None and after is not None and finally_ is not None
+    assert after < before and finally_ < before, "loss on cases that were never trained falls"
     assert elapsed_s < 900
 
 

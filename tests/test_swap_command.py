@@ -21,6 +21,13 @@ def test_a_run_that_nobody_plays_and_bad_arguments_are_refused(tmp_path: Path) -
     assert not (run_dir / "control.sock").exists()
 
 
+def test_a_run_of_rounds_is_refused_it_decides_itself_what_it_serves(tmp_path: Path) -> None:
+    (tmp_path / "rounds.toml").touch()
+    (tmp_path / "round-0").mkdir()
+    for place in (tmp_path, tmp_path / "round-0"):
+        assert f"decides itself what it serves, got {place}" in run("swap", place, "base", expect=2)
+
+
 @pytest.mark.timeout(200)
 def test_a_run_that_is_played_is_swapped_recorded_and_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"

@@ -11,6 +11,7 @@ import msgspec
 
 from engine.pictures import canvas_of, plain_label, svg_of
 from engine.tables import MISSING
+from engine.transcript import one_line
 from training.monitors import RoundFigures
 from training.round_log import BEFORE, Decided, Examined, Played, RoundLog, Sampled, Swapped, Trained
 from training.rounds import failures_of
@@ -19,6 +20,7 @@ HEADS: Final = (
     *("round", "played on", "episodes", "rows", "labels", "top label", "duplicates", "loss", "held-out loss", "exam"),
     *("changed", "decision"),
 )
+LABEL_CHARS: Final = 32
 CURVES: Final = (
     ("held-out loss", "held_out_loss"),
     ("label entropy (bits)", "label_entropy"),
@@ -57,7 +59,7 @@ def figures_of(log: RoundLog, number: int) -> RoundFigures | None:
 def _row(log: RoundLog, number: int) -> tuple[str, ...]:
     played, trained = log.find(Played, number), log.find(Trained, number)
     figures = figures_of(log, number) or RoundFigures(num_rows=0)
-    top = "" if figures.top_share is None else f"{figures.top_label} ({figures.top_share:.0%})"
+    top = "" if figures.top_share is None else f"{one_line(figures.top_label, LABEL_CHARS)} ({figures.top_share:.0%})"
     return (
         str(number),
         (played.version or "base") if played is not None else MISSING,
@@ -81,7 +83,7 @@ def _figure(value: float | None) -> str:
 def _losses(trained: Trained | None) -> str:
     if trained is None or trained.held_out_before is None or trained.held_out_after is None:
         return MISSING
-    return f"{trained.held_out_before:.3f} > {trained.held_out_after:.3f}"
+    return f"{trained.held_out_before:.3f} to {trained.held_out_after:.3f}"
 
 
 def _exam(log: RoundLog, number: int) -> str:

@@ -58,7 +58,7 @@ def training_arguments(job: TrainJob) -> SFTConfig:
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         bf16=uses_bf16(settings),
         gradient_checkpointing=settings.gradient_checkpointing,
         max_length=settings.max_length,

@@ -20,11 +20,15 @@ def swap(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, the last line of stdout.")] = False,
 ) -> None:
     """Serve a checkpoint in a run that is being played; its dialogues go on."""
+    from engine.commands.rounds import is_rounds
     from engine.control import ask
     from engine.errors import InputError
     from engine.rundir import RunDirectory
     from engine.transcript import printable
 
+    if is_rounds(directory) or is_rounds(directory.absolute().parent):
+        advice = "stop it, and `sandplay resume` it with other settings, or swap in a run of `sandplay generate`"
+        raise InputError(f"a run of rounds decides itself what it serves, got {directory}: {advice}")
     rundir = RunDirectory.open(directory)
     place = "" if checkpoint == "base" else str(Path(checkpoint).absolute())
     problems = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.streaming import StreamFigures, compare, make_records, measure_stream
+from benchmarks.streaming import StreamFigures, compare, make_records, measure_idle, measure_stream
 
 
 async def test_every_episode_is_seen_after_it_ended() -> None:
@@ -10,6 +10,10 @@ async def test_every_episode_is_seen_after_it_ended() -> None:
     assert len(found.lags_s) == 40
     assert 0 < found.lags_s[0] <= found.lags_s[-1] < 30
     assert 0 < found.episodes_per_s < 1000
+
+
+async def test_a_worker_that_needs_less_than_comes_hardly_waits() -> None:
+    assert 0 <= await measure_idle(1200, rate=200) < 0.5
 
 
 def test_no_two_patients_are_alike() -> None:

@@ -39,7 +39,7 @@ def test_the_table_says_what_each_round_came_to() -> None:
     first, second, third = (dict(zip(HEADS, row, strict=True)) for row in rows_of(make_log()))
     assert first == {
         **{"round": "0", "played on": "base", "episodes": "6", "rows": "30", "labels": "2"},
-        **{"top label": f"{HOSTILE} (80%)", "duplicates": "-", "loss": "2.1", "held-out loss": "2.500 > 2.250"},
+        **{"top label": f"{HOSTILE} (80%)", "duplicates": "-", "loss": "2.1", "held-out loss": "2.500 to 2.250"},
         **{"exam": "30% (22% to 40%)", "changed": "3 of 4", "decision": "keep"},
     }
     assert second["decision"] == "roll back: held_out_ratio must be at most 1.05, got 1.5: roll back"
