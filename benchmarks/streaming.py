@@ -25,7 +25,7 @@ from engine.journal import Journal
 from engine.record import EpisodeKey, EpisodeRecord
 from engine.rundir import RunDirectory
 from training.feeder import Feeder
-from training.sample_log import POLL_S, SampleReader, SampleWriter
+from training.sample_log import POLL_S, Mark, SampleReader, SampleWriter
 from training.settings import ANSWERS, SampleSettings
 from training.stream import Position, Stream
 
@@ -179,21 +179,29 @@ def watch(path: str) -> None:
     print(json.dumps(seen))
 
 
+class _Timed(SampleReader):
+    """Counts how long was waited for samples that were not there yet; reading those that are is work."""
+
+    waited_s = 0.0
+
+    def wait(self, number: int, timeout_s: float | None = None) -> Mark:
+        self.refresh()
+        since = time.monotonic()
+        mark = super().wait(number, timeout_s)
+        self.waited_s += time.monotonic() - since
+        return mark
+
+
 def eat(path: str, rows_per_s: float) -> None:
     """Read batches as a trainer does, so many rows a second at most; print how long was waited for them.
 
     Time counts from the first batch on, before which there was nothing to train on, and up to the last.
     """
-    batches = Stream(SampleReader(Path(path)), batch_size=BATCH).batches(Position(), 1)
+    reader = _Timed(Path(path))
+    batches = Stream(reader, batch_size=BATCH).batches(Position(), 1)
     print("ready", flush=True)
     next(batches)
-    begun, waited_s, number = time.monotonic(), 0.0, 0
-    while True:
-        since = time.monotonic()
-        batch = next(batches, None)
-        waited_s += time.monotonic() - since
-        if batch is None:
-            break
-        number += 1
-        time.sleep(max(0.0, begun + waited_s + number * BATCH / rows_per_s - time.monotonic()))
-    print(json.dumps({"waited_s": waited_s, "elapsed_s": time.monotonic() - begun}))
+    begun, before_s = time.monotonic(), reader.waited_s
+    for number, _ in enumerate(batches, 1):
+        time.sleep(max(0.0, begun + number * BATCH / rows_per_s - time.monotonic()))
+    print(json.dumps({"waited_s": reader.waited_s - before_s, "elapsed_s": time.monotonic() - begun}))
