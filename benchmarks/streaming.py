@@ -74,8 +74,8 @@ def measure(repeats: int, *, brief: bool = False) -> list[Figure]:
         for label, share, goal in (("p50", 0.5, 50.0), ("p99", 0.99, 500.0))
     ]
     rates = [one.episodes_per_s for one in found["_full"]]
-    rate = min(NEEDED * min(rates), RATE)
-    idle = [100 * uvloop.run(measure_idle(RATE * seconds, rate)) for _ in range(repeats)]
+    pace = min(NEEDED * min(rates), RATE)
+    idle = [100 * uvloop.run(measure_idle(RATE * seconds, pace)) for _ in range(repeats)]
     return [
         *figures,
         figure("stream_episodes_per_s", "episodes/s", rates, configuration=about, note=NOTE),
@@ -85,7 +85,7 @@ def measure(repeats: int, *, brief: bool = False) -> list[Figure]:
             idle,
             goal=2.0,
             is_at_most=True,
-            configuration={**about, "rate": round(rate), "needed": NEEDED, "rows_per_batch": BATCH},
+            configuration={**about, "rate": round(pace), "needed": NEEDED, "rows_per_batch": BATCH},
             note=NOTE,
         ),
     ]
