@@ -151,12 +151,10 @@ def test_the_example_takes_less_than_a_quarter_of_an_hour(tmp_path: Path, more: 
     elapsed_s = time.monotonic() - begun
     log = assert_is_sound(tmp_path / "out", 2)
     assert all(one.num_changed > 0 for one in log.all(Swapped)), "what is served now answers otherwise"
-    # A random model talks noise, from which nothing can be learnt for other cases: this one does not. What is held out
-    # was said by the base model: later rounds, which learn what others said, need not bring it closer each.
-    first, *_, last = log.all(Trained)
-    before, after, finally_ = first.held_out_before, first.held_out_after, last.held_out_after
-    assert before is not None and after is not None and finally_ is not None
-    assert after < before and finally_ < before, "loss on cases that were never trained falls"
+    # A random model talks noise, from which nothing can be learnt for other cases: this one does not.
+    for trained in log.all(Trained):
+        assert trained.held_out_after is not None and trained.held_out_before is not None
+        assert trained.held_out_after < trained.held_out_before, "loss on cases that were never trained falls"
     assert elapsed_s < 900
 
 
