@@ -1,6 +1,8 @@
 import io
 import os
 import pty
+import threading
+from contextlib import suppress
 from typing import TextIO
 
 import pytest
@@ -145,14 +147,27 @@ def test_make_panel_follows_the_terminal() -> None:
     assert isinstance(make_panel(False), PlainPanel)
 
 
+def read_to_end(terminal: int, drawn: bytearray) -> None:
+    """Read what was written to a pseudo-terminal until its other side is closed (EIO on Linux)."""
+    with suppress(OSError):
+        while chunk := os.read(terminal, 1 << 16):
+            drawn += chunk
+
+
 def read_terminal(run: object) -> str:
-    """Run a function on a real pseudo-terminal and return what it drew."""
+    """Run a function on a real pseudo-terminal and return what it drew.
+
+    The kernel hands the text over in pieces and when it likes: one read may come too early or too short.
+    """
     leader, follower = pty.openpty()
+    drawn = bytearray()
+    reader = threading.Thread(target=read_to_end, args=(leader, drawn))
+    reader.start()
     with os.fdopen(follower, "w", encoding="utf-8") as stream:
         assert stream.isatty()
         run(stream)  # type: ignore[operator]
-        stream.flush()
-        drawn = os.read(leader, 1 << 20)
+    reader.join(30)
+    assert not reader.is_alive()
     os.close(leader)
     return drawn.decode()
 
