@@ -336,7 +336,7 @@ def _say_resume(rundir: "RunDirectory") -> None:
 def _crew(plan: "Plan", paths: dict[str, Path], serving: dict[str, Path] | None = None) -> Any:
     from actors.crew import LocalCrew
 
-    return LocalCrew(plan.config, paths, needs_embedder=plan.spec.needs_embedder, serving=serving)
+    return LocalCrew(plan.config, paths, needs_embedder=plan.needs_embedder, serving=serving)
 
 
 async def _calibrate(table: dict[str, Any], as_json: bool) -> None:

@@ -18,10 +18,11 @@ from engine import config as configuration
 from engine.cases.loaders import load_cases
 from engine.cases.principles import PrincipleGroup, load_principles
 from engine.cases.schema import Case
+from engine.cases.typed import GIVEN, load_typed
 from engine.config import Config
 from engine.config_decode import decode
 from engine.errors import ConfigError, InputError, ProtocolDrift
-from engine.protocol import BUILT_IN, ProtocolSpec, Rules, Setting, find_protocol
+from engine.protocol import ProtocolSpec, Rules, Setting, find_protocol
 from engine.record import EpisodeKey
 from engine.recording import Identity
 from engine.rundir import RunDirectory
@@ -30,7 +31,8 @@ from engine.steps import Protocol as Play
 T = TypeVar("T")
 PATH_KEYS = (("cases", "source"), ("principles", "source"), ("", "prompts"))
 FITTED = "inputs/fitted.json"
-WORDS = ("", "bundled", "sampled")
+SHARED = "inputs/shared.json"
+WORDS = ("", "bundled", "sampled", GIVEN)
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,18 +42,27 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     embedder: str = ""
 
 
+class Given(msgspec.Struct, frozen=True):
+    """Cases that a command made itself, with `cases.source = "given"`, and what its protocol's episodes share."""
+
+    cases: list[Any]
+    shared: Any = None
+
+
 class Plan(msgspec.Struct, kw_only=True):
     """One run, resolved. `table` is the whole configuration with every default; `cases` are in playing order.
 
-    `expected_context` is how long a role's context may be expected to become, in tokens, None while nobody forecast it.
+    `cases` and `shared` are of the protocol's own types. `expected_context` is how long a role's context may be
+    expected to become, in tokens, None while nobody forecast it.
     """
 
     config: Config
     spec: ProtocolSpec
     rules: Rules
     table: dict[str, Any]
-    cases: list[Case]
+    cases: list[Any]
     principles: list[PrincipleGroup]
+    shared: Any = None
     fitted: Fitted = Fitted()
     expected_context: int | None = None
 
@@ -61,10 +72,15 @@ class Plan(msgspec.Struct, kw_only=True):
         return len(self.cases) * self.config.cases.repeats
 
     @property
+    def needs_embedder(self) -> bool:
+        """Whether the protocol, by these rules, asks for similarities."""
+        return self.spec.needs_embedder is not None and self.spec.needs_embedder(self.rules)
+
+    @property
     def setting(self) -> Setting:
         """What all episodes share."""
         prompts = Path(self.config.prompts) if self.config.prompts else None
-        return Setting(principles=tuple(self.principles), prompts=prompts, cut=self.fitted.cut)
+        return Setting(principles=tuple(self.principles), prompts=prompts, cut=self.fitted.cut, shared=self.shared)
 
     def keys(self) -> Iterator[EpisodeKey]:
         """Yield the episodes of the first try: every case once, then the next repeat."""
@@ -115,10 +131,11 @@ def seed_of(run_seed: int, key: EpisodeKey) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None) -> Plan:
+def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, given: Given | None = None) -> Plan:
     """Resolve a configuration table; relative paths hold from `base`. Raises InputError with every problem found.
 
-    `kept` is a run's inputs directory: its copies of cases and principles stand in for sources that are gone.
+    `kept` is a run's inputs directory: its copies of cases and principles stand in for sources that are gone, or that
+    were `given`.
     """
     problems: list[str] = []
     table = _absolute(table, base)
@@ -129,12 +146,7 @@ def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None) ->
     cases = principles = None
     if config is not None:
         chosen = config
-        cases = _collect(
-            problems,
-            lambda: load_cases(
-                _source(chosen.cases.source, kept, "cases.jsonl"), seed=chosen.seed, limit=chosen.cases.limit or None
-            ),
-        )
+        cases = _collect(problems, lambda: _cases(chosen, spec.case if spec else Case, kept, given))
         principles = _collect(
             problems, lambda: load_principles(_source(chosen.principles.source, kept, "principles.json"))
         )
@@ -142,8 +154,35 @@ def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None) ->
             problems += configuration.role_problems(chosen, spec.roles, spec.name)
     if problems or config is None or spec is None or rules is None:
         raise ConfigError(problems)
-    resolved = configuration.to_table(config, rules)
-    return Plan(config=config, spec=spec, rules=rules, table=resolved, cases=cases or [], principles=principles or [])
+    return Plan(
+        config=config,
+        spec=spec,
+        rules=rules,
+        table=configuration.to_table(config, rules),
+        cases=cases or [],
+        principles=principles or [],
+        shared=given.shared if given is not None else _kept_shared(spec, kept),
+    )
+
+
+def _cases(config: Config, kind: type[Any], kept: Path | None, given: Given | None) -> list[Any]:
+    """Return the cases of a protocol that plays `kind`. Raises InputError."""
+    chosen, limit = config.cases, config.cases.limit or None
+    if given is not None:
+        return given.cases[:limit]
+    source = _source(chosen.source, kept, "cases.jsonl")
+    if source == GIVEN:
+        raise ConfigError('cases.source "given" must come with cases, which commands such as exam make: name a file')
+    if kind is Case:
+        return load_cases(source, seed=config.seed, limit=limit)
+    return load_typed(source, kind, limit=limit)
+
+
+def _kept_shared(spec: ProtocolSpec, kept: Path | None) -> Any:
+    path = kept / Path(SHARED).name if kept is not None else None
+    if spec.shared is None or path is None or not path.is_file():
+        return None
+    return msgspec.json.decode(path.read_bytes(), type=spec.shared)
 
 
 def read_rules(spec: ProtocolSpec, table: object) -> Rules:
@@ -157,7 +196,7 @@ def read_rules(spec: ProtocolSpec, table: object) -> Rules:
 
 def _source(source: str, kept: Path | None, name: str) -> str:
     """Return the source, or the run's own copy of it when the file is gone."""
-    is_gone = source not in WORDS and not Path(source).exists()
+    is_gone = source == GIVEN or (source not in WORDS and not Path(source).exists())
     return str(kept / name) if is_gone and kept is not None else source
 
 
@@ -177,7 +216,7 @@ def _absolute(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
         if isinstance(inner, dict) and isinstance(inner.get(key), str) and inner[key] not in WORDS:
             inner[key] = str((base / inner[key]).absolute())
     protocol = copy.get("protocol")
-    if isinstance(protocol, dict) and str(protocol.get("name", "mental_arena")) not in BUILT_IN:
+    if isinstance(protocol, dict) and ":" in str(protocol.get("name", "")):
         protocol["name"] = str((base / str(protocol["name"])).absolute())
     for model in copy["models"].values() if isinstance(copy.get("models"), dict) else ():
         if isinstance(model, dict) and str(model.get("model", "")).startswith((".", "/", "~")):
@@ -189,11 +228,13 @@ def freeze(plan: Plan) -> dict[str, bytes]:
     """Return the identity of a run as files of its directory: configuration and inputs as used."""
     lines = b"".join(msgspec.json.encode(case) + b"\n" for case in plan.cases)
     principles = {group.id: group.principles for group in plan.principles}
+    shared = {SHARED: msgspec.json.encode(plan.shared)} if plan.shared is not None else {}
     return {
         "config.toml": tomli_w.dumps(plan.table).encode(),
         "inputs/cases.jsonl": lines,
         "inputs/principles.json": msgspec.json.format(msgspec.json.encode(principles)),
         "inputs/texts.json": msgspec.json.format(msgspec.json.encode(plan.texts())),
+        **shared,
     }
 
 

@@ -8,11 +8,13 @@ six-field export holds) hangs on the `ProtocolSpec`. A protocol of one's own is 
     @protocol(roles=("patient", "therapist"))
     def session(case, rules): ...
 
-named in the configuration as `name = "my.py:session"`.
+named in the configuration as `name = "my.py:session"`. An installed package offers its protocols by name through the
+entry points `sandplay.protocols`.
 """
 
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,12 +24,14 @@ from typing import Any, TypeAlias
 import msgspec
 
 from engine.backend import Embedder
+from engine.cases.schema import Case
 from engine.errors import ConfigError
 from engine.record import EpisodeRecord
 from engine.steps import Leaf
 from engine.steps import Protocol as Play
 
 BUILT_IN = ("counseling", "exam", "mental_arena")
+ENTRY_POINTS = "sandplay.protocols"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,12 +55,14 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What all episodes of a run share beside the rules: principles, texts, and a fitted similarity cut.
 
-    `prompts` is a directory whose files replace the protocol's own texts, or None.
+    `prompts` is a directory whose files replace the protocol's own texts, or None. `shared` is data of the protocol's
+    own `shared` type, or None.
     """
 
     principles: tuple[Any, ...] = ()
     prompts: Path | None = None
     cut: float | None = None
+    shared: Any = None
 
 
 class Extreme(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,21 +92,25 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One protocol.
 
     `session(case, rules, seed=..., setting=...)` builds the generator (only the keywords its signature names are
-    passed). `roles` are the names it asks; `turns` the purposes whose replies are utterances of the dialogue (empty:
-    every reply without a value schema). `extremes` bound its calls and context. `records` turns an episode into rows
-    of its own export; `sections` are the tables `show` adds. Outcomes are read as plain mappings: `missing` counts
-    missing values per field of one, `facts` picks its figures for the end screen, `warnings` says what all of a run's
-    show (one sentence each). `fit` returns what must be fitted to the run's embedder (a similarity cut; None when the
-    rules give one), reading and writing a cache directory. `cautions` are sentences for before the run, given the
-    embedder's identity. `needed_context` is the window in tokens that the rules are known to need. `texts` are
-    its prompt files, part of a run's identity; `paper` holds the published value of each rule that has one.
+    passed). `case` is what it plays: a struct with an `id`; `shared` the type of data that all its episodes have in
+    common, None for none. `roles` are the names it asks; `turns` the purposes whose replies are utterances of the
+    dialogue (empty: every reply without a value schema). `needs_embedder` says whether rules ask for similarities
+    (None: they never do). `extremes` bound its calls and context. `records` turns an episode into rows of its own
+    export; `sections` are the tables `show` adds. Outcomes are read as plain mappings: `missing` counts missing values
+    per field of one, `facts` picks its figures for the end screen, `warnings` says what all of a run's show (one
+    sentence each). `fit` returns what must be fitted to the run's embedder (a similarity cut; None when the rules give
+    one), reading and writing a cache directory. `cautions` are sentences for before the run, given the embedder's
+    identity. `needed_context` is the window in tokens that the rules are known to need. `texts` are its prompt files,
+    part of a run's identity; `paper` holds the published value of each rule that has one.
     """
 
     name: str
     session: Session
     roles: tuple[str, ...]
     rules: type[Rules] = Rules
-    needs_embedder: bool = False
+    case: type[Any] = Case
+    shared: type[Any] | None = None
+    needs_embedder: Callable[[Rules], bool] | None = None
     extremes: Sequence[Extreme] = ()
     turns: tuple[str, ...] = ()
     records: Callable[[EpisodeRecord], list[dict[str, str]]] | None = None
@@ -126,17 +136,19 @@ def _keywords(session: Session) -> frozenset[str]:
     return frozenset(inspect.signature(session).parameters)
 
 
-def protocol(*, roles: tuple[str, ...], rules: type[Rules] = Rules) -> Callable[[Session], ProtocolSpec]:
+def protocol(
+    *, roles: tuple[str, ...], rules: type[Rules] = Rules, case: type[Any] = Case
+) -> Callable[[Session], ProtocolSpec]:
     """Declare a protocol of one's own."""
 
     def declare(session: Session) -> ProtocolSpec:
-        return ProtocolSpec(name=session.__name__, session=session, roles=roles, rules=rules)
+        return ProtocolSpec(name=session.__name__, session=session, roles=roles, rules=rules, case=case)
 
     return declare
 
 
 def find_protocol(name: str, base: Path) -> ProtocolSpec:
-    """Return the protocol called `name`: a built-in one, or `file.py:function` relative to `base`.
+    """Return the protocol called `name`: built in, of an installed package, or `file.py:function` relative to `base`.
 
     Raises ConfigError when there is no such protocol, file or function.
     """
@@ -145,7 +157,11 @@ def find_protocol(name: str, base: Path) -> ProtocolSpec:
         return spec
     file, colon, function = name.rpartition(":")
     if not colon or not file.endswith(".py"):
-        known = ", ".join(BUILT_IN)
+        offered = importlib.metadata.entry_points(group=ENTRY_POINTS)
+        if name in offered.names:
+            spec = offered[name].load()
+            return spec
+        known = ", ".join(sorted({*BUILT_IN, *offered.names}))
         raise ConfigError(f'protocol.name must be one of {known} or "file.py:function", got {name!r}')
     return _load(base / file, function)
 

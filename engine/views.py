@@ -164,8 +164,12 @@ class View(msgspec.Struct, frozen=True, eq=False, gc=False):
         view = cls.of(texts[0])
         for text in texts[1:]:
             view = view.hear(text)
-        view.log.is_shared = True
-        return view
+        return view.shared()
+
+    def shared(self) -> "View":
+        """Return the view as a beginning that many dialogues have in common: each goes on in a log of its own."""
+        self.log.is_shared = True
+        return self
 
     def hear(self, text: str) -> "View":
         """Append user text: the other role's turn or an instruction."""
