@@ -19,8 +19,6 @@ from training.command import samples
 
 if TYPE_CHECKING:
     from engine.planning import Plan
-    from engine.run import Result
-    from engine.rundir import RunDirectory
 
 app = typer.Typer(
     name="sandplay",
@@ -77,6 +75,7 @@ def generate(
 
     from engine import config as configuration
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
+    from engine.commands.running import run_new
     from engine.planning import make_plan
 
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
@@ -86,7 +85,7 @@ def generate(
     if dry_run:
         _print_forecast(plan, figures, as_json)
         return
-    uvloop.run(_generate(plan, paths, out or default_directory(plan.config.name), as_json))
+    uvloop.run(run_new(plan, paths, out or default_directory(plan.config.name), as_json))
 
 
 @app.command()
@@ -100,6 +99,7 @@ def resume(
     import uvloop
 
     from engine.commands.rounds import is_rounds, resume_rounds
+    from engine.commands.running import run_on
     from engine.planning import thaw
     from engine.rundir import RunDirectory
 
@@ -108,7 +108,7 @@ def resume(
     rundir = RunDirectory.open(directory)
     with rundir.lock():
         plan = thaw(rundir, overrides or [])
-        uvloop.run(_resume(plan, rundir, as_json, retry_failed))
+        uvloop.run(run_on(plan, rundir, as_json, retry_failed))
 
 
 @app.command()
@@ -225,118 +225,6 @@ def _print_forecast(plan: "Plan", figures: Any, as_json: bool) -> None:
             f" tokens per episode; {course.calls * figures.episodes} calls in all"
         )
     print(f"# longest possible context: {figures.most.max_context} tokens")
-
-
-async def _generate(plan: "Plan", paths: dict[str, Path], out: Path, as_json: bool) -> None:
-    import shutil
-
-    from engine.planning import freeze
-    from engine.rundir import RunDirectory
-
-    crew = _crew(plan, paths)
-    await crew.check()
-    rundir = RunDirectory.create(out, freeze(plan))
-    with rundir.lock():
-        try:
-            result = await _play(plan, rundir, crew, paths, [])
-        except BaseException:
-            if await _has_started(rundir, plan.config.shards):
-                _say_resume(rundir)
-            else:
-                shutil.rmtree(rundir.path, ignore_errors=True)
-            raise
-    _finish(plan, rundir, result, as_json)
-
-
-async def _resume(plan: "Plan", rundir: "RunDirectory", as_json: bool, retry_failed: bool) -> None:
-    from actors.processes import ProcessTable
-    from engine.commands.preparing import forecast_plan, prepare_models
-    from engine.journal import Journal
-    from engine.run import retry_keys
-    from engine.serving import read_serving
-
-    for table in rundir.process_tables():
-        ProcessTable(table).end_left_overs()
-    ended: dict[Any, Any] = {}
-    num_live = 0
-    for index in range(plan.config.shards):
-        journal = Journal.open(rundir, index=index)
-        ended |= journal.ended()
-        num_live += len(journal.live())
-        await journal.close()
-    extra = retry_keys(ended) if retry_failed else []
-    is_finished = not num_live and not extra and all(key in ended for key in plan.keys())
-    paths = {} if is_finished else prepare_models(plan)
-    crew = _crew(plan, paths, {} if is_finished else read_serving(rundir))
-    if not is_finished:
-        forecast_plan(plan, paths)
-        await crew.check()
-    try:
-        result = await _play(plan, rundir, crew, paths, extra)
-    except BaseException:
-        _say_resume(rundir)
-        raise
-    _finish(plan, rundir, result, as_json)
-
-
-async def _play(plan: "Plan", rundir: "RunDirectory", crew: Any, paths: dict[str, Path], extra: list[Any]) -> "Result":
-    """Play the plan's episodes and `extra` tries, here or on shards."""
-    from engine.panel import make_panel
-    from engine.run import play
-
-    panel = make_panel(sys.stderr.isatty())
-    if plan.config.shards > 1:
-        from actors.shards import play_shards
-
-        await crew.close()
-        return await play_shards(plan, rundir, paths, panel, extra)
-    crew.attach(rundir, panel.say)
-    return await play(plan, rundir, crew, panel, [*plan.keys(), *extra])
-
-
-async def _has_started(rundir: "RunDirectory", num_journals: int) -> bool:
-    """Whether any episode was ever admitted; when that cannot be told, nothing is thrown away."""
-    from engine.errors import JournalError
-    from engine.journal import Journal
-
-    for index in range(num_journals):
-        try:
-            journal = Journal.open(rundir, index=index)
-            await journal.close()
-        except JournalError:
-            return True
-        if journal.live() or journal.ended():
-            return True
-    return False
-
-
-def _finish(plan: "Plan", rundir: "RunDirectory", result: "Result", as_json: bool) -> NoReturn:
-    """Print what happened and exit with the run's code."""
-    from engine.corpus import Corpus
-    from engine.endscreen import print_endscreen
-    from engine.summary import findings, summarize
-
-    corpus = Corpus.open(rundir)
-    outcomes = (json.loads(record.outcome) for record in corpus if record.outcome)
-    found = findings(plan.spec, outcomes)
-    summary = summarize(result, found, str(rundir.path))
-    if as_json:
-        print(json.dumps(summary), flush=True)
-    elif result.interrupted is None:
-        print_endscreen(plan, rundir, summary)
-    if result.interrupted is not None or result.num_unplayed:
-        _say_resume(rundir)
-    sys.exit(result.interrupted or (1 if result.num_unplayed else 0))
-
-
-def _say_resume(rundir: "RunDirectory") -> None:
-    print(f"interrupted; go on with: sandplay resume {rundir.path}", file=sys.stderr)
-
-
-def _crew(plan: "Plan", paths: dict[str, Path], serving: dict[str, Path] | None = None) -> Any:
-    from actors.crew import LocalCrew
-
-    return LocalCrew(plan.config, paths, needs_embedder=plan.needs_embedder, serving=serving)
 
 
 async def _calibrate(table: dict[str, Any], as_json: bool) -> None:

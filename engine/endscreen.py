@@ -13,10 +13,10 @@ import msgspec
 from engine.metrics import last_line
 from engine.panel import duration
 from engine.planning import Plan
-from engine.protocol import ProtocolSpec, Rules
+from engine.protocol import ProtocolSpec, Report, Rules
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
-from engine.show import dialogue_view
+from engine.show import dialogue_view, section_view
 from engine.tables import MISSING, make_console, make_table, percent, plain, print_view
 from engine.transcript import turns
 
@@ -49,6 +49,18 @@ def print_endscreen(plan: Plan, rundir: RunDirectory, summary: Mapping[str, Any]
         width=make_console().width,
     )
     print_view(screen)
+
+
+def print_report(report: Report, summary: Mapping[str, Any]) -> None:
+    """Print what a run came to by its protocol's own report, then what was measured and where it lies."""
+    from rich.console import Group
+
+    blocks: list[RenderableType] = []
+    for section in report.sections:
+        blocks += [section_view(section), ""]
+    places = [("run", str(summary["directory"])), *((path.stem, str(path)) for path in report.files)]
+    blocks += [plain("What was measured", "bold"), facts_table(summary), "", plain("Where it lies", "bold")]
+    print_view(Group(*blocks, _pairs(places)))
 
 
 def choose_example(corpus: Iterable[EpisodeRecord]) -> EpisodeRecord | None:

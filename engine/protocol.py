@@ -27,6 +27,7 @@ from engine.backend import Embedder
 from engine.cases.schema import Case
 from engine.errors import ConfigError
 from engine.record import EpisodeRecord
+from engine.rundir import RunDirectory
 from engine.steps import Leaf
 from engine.steps import Protocol as Play
 
@@ -77,12 +78,20 @@ class Extreme(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """One table that a protocol shows of an episode: title, column heads, rows of plain text cells, a closing note."""
+    """One table that a protocol shows of an episode or a run: title, heads, rows of plain text, a closing note."""
 
     title: str
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     note: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of a protocol came to. `figures` are JSON-ready and join the run's summary; `files` were written."""
+
+    figures: dict[str, Any]
+    sections: list[Section]
+    files: list[Path] = []
 
 
 Session: TypeAlias = Callable[..., Play[Any]]
@@ -100,8 +109,10 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     per field of one, `facts` picks its figures for the end screen, `warnings` says what all of a run's show (one
     sentence each). `fit` returns what must be fitted to the run's embedder (a similarity cut; None when the rules give
     one), reading and writing a cache directory. `cautions` are sentences for before the run, given the embedder's
-    identity. `needed_context` is the window in tokens that the rules are known to need. `texts` are its prompt files,
-    part of a run's identity; `paper` holds the published value of each rule that has one.
+    identity. `report` is what a finished run is summed up by, where a transcript would say nothing; it may write files
+    into the run's directory, and raises InputError. `needed_context` is the window in tokens that the rules are known
+    to need. `texts` are its prompt files, part of a run's identity; `paper` holds the published value of each rule that
+    has one.
     """
 
     name: str
@@ -121,6 +132,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     fit: Callable[[Rules, Embedder, Path], Awaitable[float | None]] | None = None
     cautions: Callable[[Rules, str], list[str]] | None = None
     needed_context: Callable[[Rules], int] | None = None
+    report: Callable[[RunDirectory], Report] | None = None
     texts: Sequence[Path] = ()
     paper: Mapping[str, Any] = {}
 

@@ -1,5 +1,6 @@
 """Rounds on real vLLM, real training and a real swap: a tiny random model; the default one is marked slow."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -78,6 +79,8 @@ def assert_is_sound(directory: Path, num_rounds: int) -> RoundLog:
         assert played.weights == (served[played.version],), "every episode names the version it was sampled under"
         assert {record.weights for record in records_of(directory / f"round-{number}")} == {played.weights}
         assert trained.held_out_after is not None and trained.held_out_before is not None
+    for before, after in itertools.pairwise(log.all(Trained)):
+        assert after.held_out_before == pytest.approx(before.held_out_after), "what is measured is what is served"
     registry = Registry(directory / "checkpoints")
     assert registry.current == f"r{num_rounds - 1}" and registry.names() == [f"r{n}" for n in range(num_rounds)]
     assert read_checkpoint(registry.place("r0")).lineage.parent == ""
@@ -113,9 +116,9 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_two_rounds_of_all_weights_killed_behind_every_step(tmp_path: Path, model: Path) -> None:
+def test_two_rounds_of_all_weights_killed_behind_every_step(tmp_path: Path) -> None:
     directory = tmp_path / "out"
-    config = write_config(tmp_path, model, "full")
+    config = write_config(tmp_path, write_tiny_model(tmp_path / "tiny", dtype="bfloat16"), "full")
     process = start("rounds", config, "--out", directory)
     for kind, number in ((Played, BEFORE), (Played, 0), (Sampled, 0), (Trained, 0), (Swapped, 0), (Decided, 0)):
         kill_once(

@@ -6,7 +6,7 @@ from pathlib import Path
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
-def write_tiny_model(path: Path, seed: int = 0) -> Path:
+def write_tiny_model(path: Path, seed: int = 0, dtype: str = "float32") -> Path:
     """Write a random Llama of two layers into `path`; the same seed gives the same weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -29,7 +29,7 @@ def write_tiny_model(path: Path, seed: int = 0) -> Path:
         pad_token_id=known.pad_token_id,
     )
     torch.manual_seed(seed)
-    LlamaForCausalLM(config).to(torch.float32).save_pretrained(path)
+    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(path)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copy(source / name, path / name)

@@ -40,6 +40,20 @@ def require_same_names(model: Any, source: Path) -> None:
         )
 
 
+def round_as_written(model: Any, source: Path) -> None:
+    """Round the weights in place to the dtypes in which `source` has them, and they will be written.
+
+    What is measured then is what will be served; small steps of a training in float32 may be lost in bf16.
+    """
+    held = _parameters(model)
+    with torch.no_grad():
+        for name, tensor in ((name, tensor) for _, tensors in _files(source) for name, tensor in tensors.items()):
+            dtype = _DTYPES.get(tensor.dtype, held[name].dtype)
+            # Under ZeRO-3 each worker holds a part of a weight, and the whole of a small one beside it.
+            for values in (held[name].data, getattr(held[name], "ds_tensor", held[name]).data):
+                values.copy_(values.to(dtype))
+
+
 def save_full(model: Any, source: Path, target: Path, *, is_first: bool) -> None:
     """Write a whole model as `source` is written; all workers call it together. `target` appears whole."""
     held = _parameters(model)

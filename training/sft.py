@@ -32,7 +32,7 @@ from training.held_out import add_up, held_out_loss
 from training.job import METRICS, STATE, WEIGHTS, Diverged, LoadRenderer, Progress, Trained, TrainJob
 from training.packing import pack, pad
 from training.sample_log import SampleReader
-from training.saving import require_same_names, save_adapter, save_full
+from training.saving import require_same_names, round_as_written, save_adapter, save_full
 from training.sft_model import (
     has_gpu,
     load_model,
@@ -290,6 +290,8 @@ class StreamTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed here
     def finish(self) -> Trained:
         """Measure, write the weights and return what came of it; a collective."""
         self.report("writing weights")
+        if self.settings.method == "full":
+            round_as_written(self.model, Path(self.job.model))
         after = self.measure()
         target = Path(self.job.directory) / WEIGHTS
         if self.settings.method == "full":

@@ -1,0 +1,121 @@
+"""Playing a plan into its run directory, from the first episode or from where it was stopped.
+
+Both end the process with the run's exit code, after saying what came of it.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine.corpus import Corpus
+from engine.endscreen import print_endscreen, print_report
+from engine.errors import JournalError
+from engine.journal import Journal
+from engine.panel import make_panel
+from engine.planning import Plan, freeze
+from engine.run import Result, play, retry_keys
+from engine.rundir import RunDirectory
+from engine.serving import read_serving
+from engine.summary import findings, summarize
+
+
+async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) -> None:
+    """Play a plan into a new directory. Raises InputError when models or the place are refused, RunError in the run."""
+    crew = _crew(plan, paths)
+    await crew.check()
+    rundir = RunDirectory.create(out, freeze(plan))
+    with rundir.lock():
+        try:
+            result = await _play(plan, rundir, crew, paths, [])
+        except BaseException:
+            if await _has_started(rundir, plan.config.shards):
+                _say_resume(rundir)
+            else:
+                shutil.rmtree(rundir.path, ignore_errors=True)
+            raise
+    _finish(plan, rundir, result, as_json)
+
+
+async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: bool) -> None:
+    """Go on with a run whose lock is held; a finished one asks nothing. Raises as `run_new` does."""
+    from actors.processes import ProcessTable
+    from engine.commands.preparing import forecast_plan, prepare_models
+
+    for table in rundir.process_tables():
+        ProcessTable(table).end_left_overs()
+    ended: dict[Any, Any] = {}
+    num_live = 0
+    for index in range(plan.config.shards):
+        journal = Journal.open(rundir, index=index)
+        ended |= journal.ended()
+        num_live += len(journal.live())
+        await journal.close()
+    extra = retry_keys(ended) if retry_failed else []
+    is_finished = not num_live and not extra and all(key in ended for key in plan.keys())
+    paths = {} if is_finished else prepare_models(plan)
+    crew = _crew(plan, paths, {} if is_finished else read_serving(rundir))
+    if not is_finished:
+        forecast_plan(plan, paths)
+        await crew.check()
+    try:
+        result = await _play(plan, rundir, crew, paths, extra)
+    except BaseException:
+        _say_resume(rundir)
+        raise
+    _finish(plan, rundir, result, as_json)
+
+
+async def _play(plan: Plan, rundir: RunDirectory, crew: Any, paths: dict[str, Path], extra: list[Any]) -> Result:
+    """Play the plan's episodes and `extra` tries, here or on shards."""
+    panel = make_panel(sys.stderr.isatty())
+    if plan.config.shards > 1:
+        from actors.shards import play_shards
+
+        await crew.close()
+        return await play_shards(plan, rundir, paths, panel, extra)
+    crew.attach(rundir, panel.say)
+    return await play(plan, rundir, crew, panel, [*plan.keys(), *extra])
+
+
+async def _has_started(rundir: RunDirectory, num_journals: int) -> bool:
+    """Whether any episode was ever admitted; when that cannot be told, nothing is thrown away."""
+    for index in range(num_journals):
+        try:
+            journal = Journal.open(rundir, index=index)
+            await journal.close()
+        except JournalError:
+            return True
+        if journal.live() or journal.ended():
+            return True
+    return False
+
+
+def _finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> NoReturn:
+    """Print what happened and exit with the run's code."""
+    corpus = Corpus.open(rundir)
+    outcomes = (json.loads(record.outcome) for record in corpus if record.outcome)
+    found = findings(plan.spec, outcomes)
+    summary = summarize(result, found, str(rundir.path))
+    is_whole = result.interrupted is None and not result.num_unplayed
+    report = plan.spec.report(rundir) if plan.spec.report and is_whole else None
+    if as_json:
+        print(json.dumps(summary | (report.figures if report else {})), flush=True)
+    elif report is not None:
+        print_report(report, summary)
+    elif result.interrupted is None:
+        print_endscreen(plan, rundir, summary)
+    if result.interrupted is not None or result.num_unplayed:
+        _say_resume(rundir)
+    sys.exit(result.interrupted or (1 if result.num_unplayed else 0))
+
+
+def _say_resume(rundir: RunDirectory) -> None:
+    print(f"interrupted; go on with: sandplay resume {rundir.path}", file=sys.stderr)
+
+
+def _crew(plan: Plan, paths: dict[str, Path], serving: dict[str, Path] | None = None) -> Any:
+    from actors.crew import LocalCrew
+
+    return LocalCrew(plan.config, paths, needs_embedder=plan.needs_embedder, serving=serving)
