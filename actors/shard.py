@@ -70,7 +70,7 @@ class Shard:
         keys = [*slice_keys((*plan.keys(), *task.extra), places, task.index, task.num_shards)]
         share = Share(task.index, task.num_shards, self._node)
         paths = {name: Path(path) for name, path in task.paths.items()}
-        crew = LocalCrew(plan.config, paths, needs_embedder=plan.needs_embedder, share=share)
+        crew = LocalCrew(plan.config, paths, needs_embedder=plan.spec.needs_embedder, share=share)
         crew.attach(rundir, self._panel.say)
         run = self._run = Run(plan, rundir, crew, self._panel, keys, task.index)
         self._playing = asyncio.ensure_future(run.play())

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from engine.commands.compare import compare
+from engine.commands.exam import exam
+from engine.commands.judge import judge
+from engine.commands.quality import quality
 from engine.commands.rounds import rounds
 from engine.commands.swap import swap
 from engine.commands.train import train
@@ -36,6 +40,10 @@ RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
 app.command()(simulate)
 app.command()(samples)
 app.command()(rounds)
+app.command()(exam)
+app.command()(judge)
+app.command()(compare)
+app.command()(quality)
 app.command()(train)
 app.command()(swap)
 

@@ -29,6 +29,7 @@ from engine.rundir import RunDirectory
 from engine.steps import Protocol as Play
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Rules)
 PATH_KEYS = (("cases", "source"), ("principles", "source"), ("", "prompts"))
 FITTED = "inputs/fitted.json"
 SHARED = "inputs/shared.json"
@@ -70,11 +71,6 @@ class Plan(msgspec.Struct, kw_only=True):
     def num_episodes(self) -> int:
         """Episodes of the first try: cases times repeats."""
         return len(self.cases) * self.config.cases.repeats
-
-    @property
-    def needs_embedder(self) -> bool:
-        """Whether the protocol, by these rules, asks for similarities."""
-        return self.spec.needs_embedder is not None and self.spec.needs_embedder(self.rules)
 
     @property
     def setting(self) -> Setting:
@@ -142,7 +138,10 @@ def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, gi
     config = _collect(problems, lambda: configuration.load(table))
     name = str(dict(table.get("protocol", {})).get("name", "mental_arena"))
     spec = _collect(problems, lambda: find_protocol(name, base))
-    rules = _collect(problems, lambda: read_rules(spec, table.get("protocol", {}))) if spec else None
+    rules = None
+    if (found := spec) is not None:
+        rules = _collect(problems, lambda: read_rules(found, table.get("protocol", {})))
+        spec = found.suited(rules) if found.suited is not None and rules is not None else found
     cases = principles = None
     if config is not None:
         chosen = config
@@ -189,6 +188,14 @@ def read_rules(spec: ProtocolSpec, table: object) -> Rules:
     """Decode the `[protocol]` table with the protocol's own rules type. Raises ConfigError."""
     rules, problems = decode(spec.rules, table, "protocol.")
     problems = problems + (rules.problems() if rules is not None else [])
+    if problems or rules is None:
+        raise ConfigError(problems)
+    return rules
+
+
+def thaw_rules(rundir: RunDirectory, kind: type[R]) -> R:
+    """Return the rules of an existing run. Raises ConfigError when they are not of that kind."""
+    rules, problems = decode(kind, configuration.read_table(rundir.config).get("protocol", {}), "protocol.")
     if problems or rules is None:
         raise ConfigError(problems)
     return rules

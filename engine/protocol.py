@@ -103,16 +103,16 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     `session(case, rules, seed=..., setting=...)` builds the generator (only the keywords its signature names are
     passed). `case` is what it plays: a struct with an `id`; `shared` the type of data that all its episodes have in
     common, None for none. `roles` are the names it asks; `turns` the purposes whose replies are utterances of the
-    dialogue (empty: every reply without a value schema). `needs_embedder` says whether rules ask for similarities
-    (None: they never do). `extremes` bound its calls and context. `records` turns an episode into rows of its own
-    export; `sections` are the tables `show` adds. Outcomes are read as plain mappings: `missing` counts missing values
-    per field of one, `facts` picks its figures for the end screen, `warnings` says what all of a run's show (one
-    sentence each). `fit` returns what must be fitted to the run's embedder (a similarity cut; None when the rules give
-    one), reading and writing a cache directory. `cautions` are sentences for before the run, given the embedder's
-    identity. `report` is what a finished run is summed up by, where a transcript would say nothing; it may write files
-    into the run's directory, and raises InputError. `needed_context` is the window in tokens that the rules are known
-    to need. `texts` are its prompt files, part of a run's identity; `paper` holds the published value of each rule that
-    has one.
+    dialogue (empty: every reply without a value schema). `needs_embedder` says whether similarities are asked for.
+    `suited` returns the protocol as given rules need it, where roles, texts or the embedder depend on them. `extremes`
+    bound its calls and context. `records` turns an episode into rows of its own export; `sections` are the tables
+    `show` adds. Outcomes are read as plain mappings: `missing` counts missing values per field of one, `facts` picks
+    its figures for the end screen, `warnings` says what all of a run's show (one sentence each). `fit` returns what
+    must be fitted to the run's embedder (a similarity cut; None when the rules give one), reading and writing a cache
+    directory. `cautions` are sentences for before the run, given the embedder's identity. `report` is what a finished
+    run is summed up by, where a transcript would say nothing; it may write files into the run's directory, and raises
+    InputError. `needed_context` is the window in tokens that the rules are known to need. `texts` are its prompt files,
+    part of a run's identity; `paper` holds the published value of each rule that has one.
     """
 
     name: str
@@ -121,7 +121,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     rules: type[Rules] = Rules
     case: type[Any] = Case
     shared: type[Any] | None = None
-    needs_embedder: Callable[[Rules], bool] | None = None
+    needs_embedder: bool = False
+    suited: "Callable[[Any], ProtocolSpec] | None" = None
     extremes: Sequence[Extreme] = ()
     turns: tuple[str, ...] = ()
     records: Callable[[EpisodeRecord], list[dict[str, str]]] | None = None

@@ -185,7 +185,7 @@ class Run:
     async def _fit(self) -> None:
         """Fit the protocol to the embedder once per run; a resumed run must meet the same embedder."""
         plan, embedder = self.plan, self.crew.embedder
-        if embedder is None or not plan.needs_embedder:
+        if embedder is None or not plan.spec.needs_embedder:
             return
         for caution in plan.spec.cautions(plan.rules, embedder.identity) if plan.spec.cautions else ():
             self.panel.say(f"warning: {caution}")

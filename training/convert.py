@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
+from engine.duplicates import EXACT, Seen
 from engine.token_count import bytes_count
-from training.duplicates import EXACT, Seen
 from training.filters import TokenCount, reason_to_drop
 from training.formats import Row, row_maker, sample_of
 from training.published import legacy_answers, legacy_messages, legacy_text

@@ -1,15 +1,15 @@
 """Filters: which samples are not taught, each with a reason; pure.
 
 One function per reason; the first that applies counts, in the order of `REASONS`. Duplicates are told apart elsewhere
-(`training.duplicates`), because that takes memory of what came before.
+(`engine.duplicates`), because that takes memory of what came before.
 """
 
 import re
 from collections.abc import Callable
 from typing import Final
 
+from engine.crisis import has_unanswered
 from engine.token_count import bytes_count
-from training.crisis import has_unanswered
 from training.samples import Sample
 from training.settings import PLAN, SampleSettings
 

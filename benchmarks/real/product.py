@@ -199,7 +199,7 @@ class Player:
                 keys=keys,
                 pools={POOL: backend},
                 roles=self._plan.config.roles,
-                embedder=InstantEmbedder() if self._plan.needs_embedder else None,
+                embedder=InstantEmbedder() if self._plan.spec.needs_embedder else None,
                 journal=journal,
                 admission=Admission(max_live, prior_tokens=forecast(self._plan, bytes_count).expected_context),
                 retry=RetryPolicy(),

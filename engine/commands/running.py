@@ -118,4 +118,4 @@ def _say_resume(rundir: RunDirectory) -> None:
 def _crew(plan: Plan, paths: dict[str, Path], serving: dict[str, Path] | None = None) -> Any:
     from actors.crew import LocalCrew
 
-    return LocalCrew(plan.config, paths, needs_embedder=plan.needs_embedder, serving=serving)
+    return LocalCrew(plan.config, paths, needs_embedder=plan.spec.needs_embedder, serving=serving)

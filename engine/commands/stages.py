@@ -195,7 +195,7 @@ class LocalStages:
         """Bring the crew up on what lies in a place. Raises CheckpointError before anything is started."""
         plan = self._plan.round(self._directory, 0)
         serving = {self._plan.model: place} if place is not None else {}
-        crew = LocalCrew(plan.config, self._paths, needs_embedder=plan.needs_embedder, serving=serving)
+        crew = LocalCrew(plan.config, self._paths, needs_embedder=plan.spec.needs_embedder, serving=serving)
         crew.attach(RunDirectory(self._directory), self._panel.say)
         try:
             await crew.start()

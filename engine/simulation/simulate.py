@@ -52,7 +52,7 @@ async def play_virtually(plan: Plan, made: Pools, keep: Callable[[EpisodeRecord]
         keys=keys,
         pools=pools,
         roles=plan.config.roles,
-        embedder=SimulatedEmbedder(made.similarities, clock) if plan.needs_embedder else None,
+        embedder=SimulatedEmbedder(made.similarities, clock) if plan.spec.needs_embedder else None,
         journal=journal,
         admission=Admission(max_live, prior_tokens=prior_tokens),
         retry=RetryPolicy(max_attempts=chosen.max_attempts, max_wait_s=chosen.max_wait_s),

@@ -41,7 +41,7 @@ PROTOCOL: Final = ProtocolSpec(
     session=mental_arena,
     roles=(PATIENT, THERAPIST, JUDGE),
     rules=ArenaRules,
-    needs_embedder=lambda _: True,
+    needs_embedder=True,
     # Similarity -1 lies below every cut that the rules allow.
     extremes=(
         Extreme(name="shortest", similarity=1.0, answer=shortest),

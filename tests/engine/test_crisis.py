@@ -2,8 +2,8 @@
 
 import pytest
 
+from engine.crisis import has_unanswered, is_adequate, is_crisis
 from engine.transcript import ChatMessage
-from training.crisis import has_unanswered, is_adequate, is_crisis
 
 SAID = "Some nights I want to die, honestly."
 GOOD = "Thank you for telling me. Are you thinking about ending your life right now?"

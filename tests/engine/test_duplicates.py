@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.duplicates import Seen, shingles
+from engine.duplicates import Seen, shingles
 
 WORDS = [f"word{n}" for n in range(400)]
 TEXT = " ".join(WORDS[:100])

@@ -1,0 +1,30 @@
+"""`sandplay exam`: put the items of published tests to a served model, and score them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def exam(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Which tests, which model.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[task=NAME] [subject=NAME] [a.b=c]...", help="Settings that replace the file's."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory to make (default: runs/NAME-TIME).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
+) -> None:
+    """Examine a model: items of published tests, many in flight, scored strictly and by the published rules."""
+    import uvloop
+
+    from engine import config as configuration
+    from engine.commands.preparing import default_directory, forecast_plan, prepare_models
+    from engine.commands.running import run_new
+    from eval.exam.planning import plan_exam
+
+    table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
+    plan = plan_exam(table, config.parent.absolute())
+    paths = prepare_models(plan)
+    forecast_plan(plan, paths)
+    uvloop.run(run_new(plan, paths, out or default_directory(plan.config.name), as_json))

@@ -1,0 +1,139 @@
+"""From the tables of an exam's configuration to the plan of a run: item files read, examples pooled; starts nothing.
+
+An exam's configuration is that of a run with tables of its own:
+
+    [tasks.NAME]   one set of items: path, and task where NAME is not a task's name
+    task, subject  which of them are put
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from engine.cases.typed import GIVEN
+from engine.config_decode import decode
+from engine.errors import ConfigError, InputError
+from engine.planning import Given, Plan, make_plan
+from eval.exam import EXAMINEE, Materials, Pool, Source
+from eval.items import Item, ItemSet
+from eval.tasks import find_task
+from eval.tasks.loading import load_items
+
+PROTOCOL: Final = "items"
+OWN: Final = ("task", "subject", "tasks")
+
+
+class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One set of items. `path` is a file, a folder or a data set's name, `examples` another one for examples only.
+
+    `task` is what kind of items they are, "" where the table has the task's name; `limit` 0 puts all.
+    """
+
+    path: str
+    task: str = ""
+    examples: str = ""
+    subject: str = ""
+    split: str = "test"
+    limit: int = 0
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """The tables that an exam adds. `task` and `subject` choose among the sets and their items, "" for all."""
+
+    task: str = ""
+    subject: str = ""
+    tasks: dict[str, TaskSettings] = {}
+
+
+def plan_exam(table: Mapping[str, Any], base: Path) -> Plan:
+    """Resolve an exam's configuration; relative paths hold from `base`. Raises InputError with every problem found."""
+    problems: list[str] = []
+    chosen, faults = decode(Chosen, {name: inner for name, inner in table.items() if name in OWN}, "")
+    problems += faults
+    given = Given([], Materials({}, {}))
+    if chosen is not None:
+        given = _given(chosen, base, problems)
+    try:
+        plan = make_plan(_run_table(table), base, given=given)
+    except InputError as refused:
+        raise ConfigError([*problems, *refused.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    return plan
+
+
+def _run_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of the run; with one model and no roles that model is examined."""
+    run = {name: inner for name, inner in table.items() if name not in OWN}
+    models = run.get("models")
+    if "roles" not in run and isinstance(models, Mapping) and len(models) == 1:
+        run["roles"] = {EXAMINEE: next(iter(models))}
+    run["cases"] = {**dict(run.get("cases", {})), "source": GIVEN}
+    run["protocol"] = {"name": PROTOCOL, **dict(run.get("protocol", {}))}
+    return run
+
+
+def _given(chosen: Chosen, base: Path, problems: list[str]) -> Given:
+    """Load the sets that were chosen; problems are added to the list."""
+    names = _names(chosen, problems)
+    items: list[Item] = []
+    pools: dict[str, Pool] = {}
+    sources: dict[str, Source] = {}
+    for name in names:
+        settings = chosen.tasks[name]
+        try:
+            found = _load(name, settings, settings.path, base, settings.subject or chosen.subject)
+            examples = _load(name, settings, settings.examples, base, "") if settings.examples else found
+        except InputError as refused:
+            problems += [f"tasks.{name}: {problem}" for problem in refused.problems]
+            continue
+        put = found.items[: settings.limit or None]
+        items += put
+        pools[name] = Pool(settings.task or name, examples.items)
+        sources[name] = Source(
+            task=settings.task or name,
+            path=found.source,
+            sha256=_fingerprint(found.items),
+            num_items=len(put),
+            subject=settings.subject or chosen.subject,
+            examples=examples.source,
+            notes=found.notes,
+        )
+    return Given(items, Materials(pools, sources))
+
+
+def _names(chosen: Chosen, problems: list[str]) -> list[str]:
+    known = ", ".join(chosen.tasks) or "none"
+    if not chosen.tasks:
+        problems.append("an exam must have at least one table [tasks.NAME] with a path, got none: add one")
+    for name, settings in chosen.tasks.items():
+        try:
+            find_task(settings.task or name)
+        except InputError as refused:
+            problems += [f"tasks.{name}.task: {problem}" for problem in refused.problems]
+        if settings.limit < 0:
+            problems.append(f"tasks.{name}.limit must be >= 0 (0 puts all), got {settings.limit}")
+        if "/" in name:
+            problems.append(f"tasks.{name} must have a name without '/', got {name!r}: rename the table")
+    names = [name for name, one in chosen.tasks.items() if chosen.task in ("", name, one.task)]
+    if chosen.tasks and not names:
+        problems.append(f"task must be one of {known}, got {chosen.task!r}: correct it, or add a table for it")
+    return names if not problems else []
+
+
+def _load(name: str, settings: TaskSettings, source: str, base: Path, subject: str) -> ItemSet:
+    """Return a set whose items are named after its table."""
+    place = str((base / source).absolute()) if (base / source).exists() else source
+    found = load_items(find_task(settings.task or name), place, subject=subject, split=settings.split)
+    items = tuple(msgspec.structs.replace(item, id=f"{name}/{item.id.partition('/')[2]}") for item in found.items)
+    return msgspec.structs.replace(found, items=items)
+
+
+def _fingerprint(items: tuple[Item, ...]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(msgspec.json.encode(item) + b"\n")
+    return digest.hexdigest()
