@@ -132,4 +132,14 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     with serve(lambda _: "A") as stub:
         said = run("exam", write_config(tmp_path, stub), "tasks.forms.path=decisions.jsonl", expect=2)
     assert "line 1" in said and "pubmedqa" in said, said
-    assert "nothing" not in said
+
+
+def test_the_example_is_an_exam() -> None:
+    from engine.config import read_table
+    from eval.exam.planning import plan_exam
+    from tests.running import ROOT
+
+    plan = plan_exam(read_table(ROOT / "examples" / "exam.toml"), ROOT / "examples")
+    assert len(plan.cases) == 20 and plan.config.roles == {"examinee": "base"}
+    golds = [item.gold for item in plan.cases]
+    assert {golds.count(label) for label in "ABCD"} == {5}, "no letter is better to guess than another"
