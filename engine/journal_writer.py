@@ -25,7 +25,7 @@ COMMIT_EVERY_S = 0.02
 # What may be recorded and not yet durable before `room` makes its callers wait: a few commits' worth. More writes no
 # faster, and each byte that waits before an episode is how long its samples do.
 MAX_QUEUED_OPS = 8192
-MAX_QUEUED_BYTES = 2 << 20
+MAX_QUEUED_BYTES = 3 << 19
 
 
 class Admit(msgspec.Struct, frozen=True, gc=False):
