@@ -19,7 +19,7 @@ import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -28,7 +28,7 @@ from engine.cases.schema import Case
 from engine.errors import ConfigError
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
-from engine.steps import Leaf
+from engine.steps import Choice, Generate, Leaf
 from engine.steps import Protocol as Play
 
 BUILT_IN = ("counseling", "exam", "mental_arena")
@@ -75,6 +75,18 @@ class Extreme(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     similarity: float
     answer: Callable[[Leaf], str | None]
+
+
+def _first_option(leaf: Leaf) -> str | None:
+    value = leaf.value if isinstance(leaf, Generate) else None
+    return value.options[0] if isinstance(value, Choice) else None
+
+
+STRAIGHT: Final = (
+    Extreme(name="shortest", similarity=1.0, answer=lambda leaf: _first_option(leaf) or "-"),
+    Extreme(name="longest", similarity=0.0, answer=_first_option),
+)
+"""The extremes of a protocol whose course does not depend on what is answered."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):

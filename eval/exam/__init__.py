@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.protocol import Extreme, ProtocolSpec, Report, Setting
+from engine.protocol import STRAIGHT, ProtocolSpec, Report, Setting
 from engine.protocols.texts import Catalog, Texts
 from engine.rundir import RunDirectory
-from engine.steps import Choice, Generate, Leaf, Protocol, Reply, Sampling, ask, enter, parallel, similar
+from engine.steps import Choice, Generate, Protocol, Reply, Sampling, ask, enter, parallel, similar
 from engine.views import View
 from eval.exam.rules import ItemRules
 from eval.items import Item, Shot, reordered
@@ -169,17 +169,6 @@ def _suited(rules: ItemRules) -> ProtocolSpec:
     return msgspec.structs.replace(PROTOCOL, needs_embedder=rules.way.is_nearest)
 
 
-def _first(leaf: Leaf) -> str | None:
-    """Say the first label, the shortest course; None where it is free text of any length."""
-    value = leaf.value if isinstance(leaf, Generate) else None
-    return value.options[0] if isinstance(value, Choice) else "A"
-
-
-def _long(leaf: Leaf) -> str | None:
-    value = leaf.value if isinstance(leaf, Generate) else None
-    return value.options[0] if isinstance(value, Choice) else None
-
-
 def _report(rundir: RunDirectory) -> Report:
     from eval.exam.report import report
 
@@ -194,10 +183,7 @@ PROTOCOL: Final = ProtocolSpec(
     case=Item,
     shared=Materials,
     suited=_suited,
-    extremes=(
-        Extreme(name="shortest", similarity=1.0, answer=_first),
-        Extreme(name="longest", similarity=0.0, answer=_long),
-    ),
+    extremes=STRAIGHT,
     facts=facts,
     report=_report,
     texts=CATALOG.paths,

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.protocol import Extreme, ProtocolSpec, Report, Section, Setting
+from engine.protocol import STRAIGHT, ProtocolSpec, Report, Section, Setting
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
-from engine.steps import Choice, Generate, Leaf, Protocol, enter, parallel
+from engine.steps import Protocol, enter, parallel
 from eval.judging.bench import CATALOG, Bench, Question, make_bench
 from eval.judging.pipelines import PIPELINES
 from eval.judging.rules import JUDGE, JudgeRules
@@ -70,18 +70,6 @@ def sections(record: EpisodeRecord) -> list[Section]:
     return [Section(title=title, columns=("question", "score", "votes", "reasons"), rows=rows)]
 
 
-def _first(leaf: Leaf) -> str | None:
-    """Answer in as few words as there are."""
-    value = leaf.value if isinstance(leaf, Generate) else None
-    return value.options[0] if isinstance(value, Choice) else "-"
-
-
-def _longest(leaf: Leaf) -> str | None:
-    """Answer verdicts with an option and write the longest reasons there may be."""
-    value = leaf.value if isinstance(leaf, Generate) else None
-    return value.options[0] if isinstance(value, Choice) else None
-
-
 def _report(rundir: RunDirectory) -> Report:
     from eval.judging.report import report
 
@@ -101,10 +89,7 @@ PROTOCOL: Final = ProtocolSpec(
     rules=JudgeRules,
     case=Transcript,
     suited=spec_for,
-    extremes=(
-        Extreme(name="shortest", similarity=1.0, answer=_first),
-        Extreme(name="longest", similarity=0.0, answer=_longest),
-    ),
+    extremes=STRAIGHT,
     turns=("reason", "argument"),
     facts=facts,
     missing=missing,

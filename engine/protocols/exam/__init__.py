@@ -17,9 +17,9 @@ from engine.asking import ask_value
 from engine.cases.grammar import load_conditions
 from engine.cases.schema import Case
 from engine.errors import StepFailed
-from engine.protocol import Extreme, ProtocolSpec, Rules, Setting
+from engine.protocol import STRAIGHT, ProtocolSpec, Rules, Setting
 from engine.protocols.texts import Catalog
-from engine.steps import Choice, Generate, Leaf, Protocol, Sampling, enter
+from engine.steps import Choice, Generate, Protocol, Sampling, enter
 from engine.views import View
 
 EXAMINEE: Final = "therapist"
@@ -145,20 +145,12 @@ def facts(outcome: Mapping[str, Any]) -> Mapping[str, float]:
     }
 
 
-def _first(leaf: Leaf) -> str | None:
-    value = leaf.value if isinstance(leaf, Generate) else None
-    return value.options[0] if isinstance(value, Choice) else None
-
-
 PROTOCOL: Final = ProtocolSpec(
     name="exam",
     session=exam,
     roles=(EXAMINEE,),
     rules=ExamRules,
-    extremes=(
-        Extreme(name="shortest", similarity=1.0, answer=_first),
-        Extreme(name="longest", similarity=0.0, answer=_first),
-    ),
+    extremes=STRAIGHT,
     facts=facts,
     texts=CATALOG.paths,
 )
