@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from benchmarks.figures import Figure
-from benchmarks.real import GROUPS, PART_NAMES, REAL_EPISODES, measure_named
+from benchmarks.real import GROUPS, PART_NAMES, REAL_EPISODES, REAL_EXAM, measure_named
 
 Measure = Callable[[int, bool], list[Figure]]
 REPEATS = 5
@@ -57,6 +57,7 @@ ROWS: dict[str, Row] = {
     REAL_EPISODES: _real(REAL_EPISODES, repeats=1, minutes=31),
     **{name: _real(*parts, minutes=60 if name == "real" else 30) for name, parts in GROUPS.items()},
     **{name: _real(name, is_in_all=False) for name in PART_NAMES},
+    REAL_EXAM: _real(REAL_EXAM, repeats=2, minutes=30),
     "real_accuracy": Row(measure=_accuracy, repeats=3, minutes=27),
     "efficiency_simulated": _ours("simulated.efficiency:measure"),
     "lockstep_simulated": _ours("simulated.rivals:measure_lockstep"),

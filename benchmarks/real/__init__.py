@@ -5,9 +5,12 @@ Each starts the engines it needs in this process and ends them; rows share the r
 Importing this loads no ray, vllm or torch.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.figures import Figure
+
+if TYPE_CHECKING:
+    from benchmarks.real.workload import Workload
 
 GROUPS: Final = {
     "real": ("ceiling", "sequential"),
@@ -17,13 +20,21 @@ GROUPS: Final = {
 PART_NAMES: Final = tuple(name for names in GROUPS.values() for name in names)
 REAL_EPISODES: Final = "real_episodes"
 """The one part that plays the pinned standard episode."""
+REAL_EXAM: Final = "real_exam"
+"""The one part that puts exam items."""
 
 
 def measure_named(names: tuple[str, ...], repeats: int) -> list[Figure]:
     """Return the figures of these parts from one contest; blocks for minutes."""
-    from benchmarks.real import workload
     from benchmarks.real.parts import measure_parts
     from benchmarks.real.running import run_row
 
-    played = workload.EPISODES if REAL_EPISODES in names else workload.Workload()
-    return run_row(lambda bench, count: measure_parts(bench, count, names), repeats, played)
+    return run_row(lambda bench, count: measure_parts(bench, count, names), repeats, _workload_of(names))
+
+
+def _workload_of(names: tuple[str, ...]) -> "Workload":
+    from benchmarks.real import exam, workload
+
+    if REAL_EXAM in names:
+        return exam.chosen_exam()
+    return workload.EPISODES if REAL_EPISODES in names else workload.Workload()

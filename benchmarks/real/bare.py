@@ -13,9 +13,6 @@ from benchmarks.real.outcome import Finish, Outcome, finish_of
 from benchmarks.trace import Call, depths
 from engine.steps import Sampling
 
-TEMPERATURE = 0.8
-"""Forced ids win at any temperature; this one takes the sampler's path that real dialogues take."""
-
 Ask = Callable[[Call, int], Awaitable[Finish]]
 """Make one call with a priority (lower first); return its finish."""
 Order = Callable[[Ask, Sequence[Call]], Awaitable[list[Finish]]]
@@ -76,17 +73,18 @@ def _dialogue(ask: Ask) -> Callable[[list[Call]], Awaitable[list[Finish]]]:
 
 
 class Bare:
-    """One in-process engine as a way to make calls. `end_ids` end a turn, as in the product."""
+    """One in-process engine as a way to make calls. `end_ids` end a turn, `temperature` as in the product."""
 
-    def __init__(self, engine: Engine, end_ids: Sequence[int]) -> None:
+    def __init__(self, engine: Engine, end_ids: Sequence[int], temperature: float) -> None:
         self._engine = engine
         self._end_ids = end_ids
+        self._temperature = temperature
         self._run = 0
         self._begun = 0.0
 
     async def ask(self, call: Call, priority: int) -> Finish:
         """Make one call."""
-        sampling = Sampling(len(call.completion_ids), TEMPERATURE)
+        sampling = Sampling(len(call.completion_ids), self._temperature)
         parameters = sampling_parameters(sampling, None, self._end_ids, forced_ids=call.completion_ids)
         name = f"{self._run}|{call.episode}|{call.path}"
         made = await self._engine.generate(call.prompt_ids, parameters, name, priority)

@@ -159,7 +159,8 @@ class RealBench:
             replica = Replica(self._spec(cache, self._num_blocks(cache)), f"{POOL}/local", 0)
             with _logging_steps(self.step_log if cache == "ample" else None):
                 info = wire.decode_info(await replica.start())
-            self._local[cache] = (replica, InProcess(replica, info), Bare(replica.engine, self.end_ids))
+            bare = Bare(replica.engine, self.end_ids, self.workload.temperature)
+            self._local[cache] = (replica, InProcess(replica, info), bare)
         return self._local[cache]
 
     def _spec(self, cache: Cache, num_blocks: int) -> ModelSpec:

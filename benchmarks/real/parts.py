@@ -57,17 +57,21 @@ def _whole(done: Contest, name: str, side: str, goal: float | None) -> Figure:
 
 def _cache(done: Contest, side: str, suffix: str) -> list[Figure]:
     """Prefix hits against a cache that forgets nothing, preemptions per thousand calls."""
-    possible = possible_hits(done.trace.calls, done.bench.workload.block_size)
 
     def preempted(outcome: Outcome) -> float:
         return 1000 * outcome.preemptions / len(outcome.finishes)
 
     return [
-        done.figure(f"prefix_hit_ratio{suffix}", "ratio", side, lambda one: one.cached_tokens / possible, goal=0.97),
+        _hit_ratio(done, f"prefix_hit_ratio{suffix}", side),
         done.figure(
             f"preemptions_per_1k{suffix}", "preemptions/1000 calls", side, preempted, goal=1.0, is_at_most=True
         ),
     ]
+
+
+def _hit_ratio(done: Contest, name: str, side: str) -> Figure:
+    possible = possible_hits(done.trace.calls, done.bench.workload.block_size)
+    return done.figure(name, "ratio", side, lambda one: one.cached_tokens / possible, goal=0.97)
 
 
 def _episodes(done: Contest) -> list[Figure]:
@@ -81,6 +85,18 @@ def _episodes(done: Contest) -> list[Figure]:
         done.steady("efficiency_steady_arena", of.PRODUCT, of.CEILING),
         _whole(done, "efficiency_whole_arena", of.PRODUCT, None),
         *_cache(done, of.PRODUCT, "_arena"),
+    ]
+
+
+def _exam(done: Contest) -> list[Figure]:
+    """Items of an exam per second, the product's efficiency on them, and what became of their shared examples."""
+    number, prompt, said = len(done.trace.episodes), done.trace.prompt_tokens, done.trace.completion_tokens
+    about = {"prompt_tokens_per_item": prompt / number, "completion_tokens_per_item": said / number}
+    done = msgspec.structs.replace(done, about={**done.about, **about})
+    return [
+        _whole(done, "exam_efficiency_whole", of.PRODUCT, 0.90),
+        done.figure("exam_items_per_s", "items/s", of.PRODUCT, lambda outcome: number / outcome.wall_s),
+        _hit_ratio(done, "exam_prefix_hit_ratio", of.PRODUCT),
     ]
 
 
@@ -104,6 +120,7 @@ def _faster(done: Contest, name: str, over: str, under: str) -> Figure:
 
 PARTS: Final = {
     "real_episodes": Part((of.CEILING, of.PRODUCT), _episodes, plays_all=True),
+    "real_exam": Part((of.CEILING, of.PRODUCT), _exam, plays_all=True),
     "ceiling": Part((of.CEILING, of.PRODUCT, of.NARROW), _efficiency, plays_all=True),
     "sequential": Part((of.CEILING, of.PRODUCT, of.SEQUENTIAL, of.TRANSFORMERS), _sequential, plays_all=True),
     "lockstep": Part(
@@ -131,6 +148,7 @@ _CORES = "Where engine and product share two cores, what scheduler, actor and jo
 NOTES: Final = {
     "efficiency_steady": _CORES,
     "efficiency_whole": f"{_CORES} Ramp and tail count here.",
+    "exam_efficiency_whole": f"{_CORES} Ramp and tail count here.",
     "speedup_sequential_share": _CORES,
     "speedup_lockstep_cpu": "On a CPU a finished row costs next to nothing: a step of fewer rows is that much shorter.",
     "speedup_openai": _CORES,

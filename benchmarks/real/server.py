@@ -18,8 +18,9 @@ from typing import Any
 from actors.engine import engine_arguments
 from actors.launch import engine_environment
 from actors.spec import ModelSpec
-from benchmarks.real.bare import TEMPERATURE, Order
+from benchmarks.real.bare import Order
 from benchmarks.real.outcome import Finish, Outcome, finish_of
+from benchmarks.real.workload import TEMPERATURE
 from benchmarks.trace import Call
 
 START_WITHIN_S = 180.0

@@ -1,6 +1,6 @@
 """The contenders of the real rows by name: engines are started, and warmed up, when a contender is first asked for."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks.real.bare import Bare, Order, at_once, gather, in_waves, one_by_one
@@ -102,11 +102,13 @@ class Ceiling:
         trace = sides.trace
         self._sides = sides
         self._bare = bare
-        self._orders: dict[str, tuple[Call, ...]] = {
-            "as recorded": trace.calls,
-            "turn by turn": by_turn(trace),
-            "dialogue by dialogue": by_dialogue(trace),
-        }
+        self._orders = _distinct(
+            {
+                "as recorded": trace.calls,
+                "turn by turn": by_turn(trace),
+                "dialogue by dialogue": by_dialogue(trace),
+            }
+        )
         self._best = ""
 
     async def __call__(self) -> Outcome:
@@ -118,6 +120,15 @@ class Ceiling:
         self._best = max(tried, key=lambda name: tried[name].rate)
         self._sides.about["order"] = self._best
         return tried[self._best]
+
+
+def _distinct(orders: Mapping[str, tuple[Call, ...]]) -> dict[str, tuple[Call, ...]]:
+    """Return each order once, under its first name: dialogues of one call have no other."""
+    found: dict[str, tuple[Call, ...]] = {}
+    for name, calls in orders.items():
+        if calls not in found.values():
+            found[name] = calls
+    return found
 
 
 def _sample(trace: Trace, wanted: int) -> Trace:

@@ -13,6 +13,8 @@ from engine.simulation.answers import SampledAnswers
 from engine.simulation.lengths import LengthSampler
 
 POOL = "base"
+TEMPERATURE = 0.8
+"""Forced ids win at any temperature; this one takes the sampler's path that real dialogues take."""
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,12 +25,15 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     working set. Rivals of the product play `num_rival_dialogues` of the sessions; `num_sequential` is the least number
     of calls made one at a time. `seed` picks the cases. `is_arena` plays MentalArena's pinned standard episodes instead
     of sessions; their replies are composed, since a small model seldom says what that protocol can go on with.
+    `temperature` is what the bare engine is asked with: that of the plan's rules. Other kinds of workloads give another
+    `plan` and `table`.
     """
 
     model: str = "smollm2-135m"
     num_dialogues: int = 64
     exchanges: int = 2
     tokens: tuple[int, int] = (24, 48)
+    temperature: float = TEMPERATURE
     slots: int = 16
     max_model_len: int = 2048
     kv_cache_gib: float = 1.5

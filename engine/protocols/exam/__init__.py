@@ -83,7 +83,7 @@ def exam(case: Case, rules: ExamRules, *, seed: int, setting: Setting) -> Protoc
     if not case.condition:
         raise StepFailed("no_label", f"an exam's case must have a condition, got none in {case.id}: add it")
     texts = CATALOG.load(setting.prompts)
-    options = _options(case.condition, rules.num_options, seed)
+    options = draw_options(case.condition, rules.num_options, seed)
     item = texts.render(
         "item",
         situation=case.situation,
@@ -100,8 +100,8 @@ def exam(case: Case, rules: ExamRules, *, seed: int, setting: Setting) -> Protoc
     return ExamOutcome(right=case.condition, answer=value.choice)
 
 
-def _options(right: str, number: int, seed: int) -> tuple[str, ...]:
-    """Return the right condition among others, in the order that the seed gives."""
+def draw_options(right: str, number: int, seed: int) -> tuple[str, ...]:
+    """Return the right condition among others, `number` in all, in the order that the seed gives."""
     draw = random.Random(f"options {seed}")
     others = [one.condition for one in load_conditions() if one.condition != right]
     options = [right, *draw.sample(others, number - 1)]

@@ -9,7 +9,7 @@ from benchmarks.real import GROUPS, PART_NAMES
 from benchmarks.real.contest import Contest, contest
 from benchmarks.real.outcome import Outcome, finish_of
 from benchmarks.real.parts import PARTS
-from benchmarks.real.sides import CEILING, NARROW, PRODUCT
+from benchmarks.real.sides import CEILING, NARROW, PRODUCT, Ceiling
 from benchmarks.real.workload import SMALL
 from benchmarks.rows import ROWS
 from benchmarks.trace import Call, Trace, make_trace
@@ -82,6 +82,69 @@ def test_prefix_hits_are_held_against_what_an_endless_cache_would_give() -> None
     assert found["prefix_hit_ratio"] == pytest.approx(3 * 16 / (2 * 32))
 
 
+def test_an_exams_figures_are_those_of_its_items() -> None:
+    trace = make_small_trace()
+    done = make_contest(**{CEILING: [play(trace, 8.0)], PRODUCT: [play(trace, 10.0, cached=16)]})
+    found = {figure.name: figure for figure in PARTS["real_exam"].figures(done)}
+    assert found["exam_efficiency_whole"].median == pytest.approx(0.8)
+    assert found["exam_efficiency_whole"].goal == 0.9
+    assert found["exam_items_per_s"].median == pytest.approx(3 / 10)
+    assert found["exam_prefix_hit_ratio"].median == pytest.approx(3 * 16 / (2 * 32))
+    assert found["exam_items_per_s"].configuration["prompt_tokens_per_item"] == 64
+
+
+class CountingEngine:
+    """As much of the bare engine as a ceiling needs; notes the orders that it was given."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self.orders: list[Sequence[Call]] = []
+
+    async def measure(self, order: Any, calls: Sequence[Call]) -> Outcome:
+        self.orders.append(calls)
+        return play(self._trace, float(len(self.orders)))
+
+
+class FewSides:
+    """As much of the sides as a ceiling needs."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.bench = Bench()
+        self.about: dict[str, Any] = {}
+
+
+ONE_TURN = [(0, 0), (1, 0), (2, 0)]
+TWO_TURNS = [(0, 0), (1, 0), (1, 1), (0, 1), (2, 0), (2, 1)]
+"""(dialogue, turn) as recorded: the second dialogue went ahead of the first one."""
+
+
+@pytest.mark.parametrize(("recorded", "num_orders"), [(ONE_TURN, 1), (TWO_TURNS, 3)])
+async def test_the_ceiling_tries_each_order_that_differs_once_and_keeps_the_best(
+    recorded: list[tuple[int, int]], num_orders: int
+) -> None:
+    calls = [
+        Call(
+            episode=str(dialogue),
+            path=str(turn),
+            role="r",
+            purpose="p",
+            prompt_ids=(dialogue, turn),
+            completion_ids=(2,),
+            parents=(str(turn - 1),) if turn else (),
+        )
+        for dialogue, turn in recorded
+    ]
+    trace = make_trace(calls, model="m", tokenizer="t", block_size=32, protocol={})
+    engine, sides = CountingEngine(trace), FewSides(trace)
+    ceiling = Ceiling(sides, engine)  # type: ignore[arg-type]
+    await ceiling()
+    assert len(engine.orders) == num_orders
+    await ceiling()
+    assert len(engine.orders) == num_orders + 1
+    assert sides.about["order"] == "as recorded" and engine.orders[-1] == trace.calls
+
+
 async def test_contenders_of_the_first_repeat_alone_play_once() -> None:
     trace, played = make_small_trace(), []
 
@@ -100,7 +163,7 @@ async def test_contenders_of_the_first_repeat_alone_play_once() -> None:
 
 
 def test_every_part_is_a_row_and_belongs_to_one_wider_row() -> None:
-    assert {*PART_NAMES, "real_episodes"} == set(PARTS)
+    assert {*PART_NAMES, "real_episodes", "real_exam"} == set(PARTS)
     assert len(PART_NAMES) == len(set(PART_NAMES))
     assert all(ROWS[name].is_in_all for name in GROUPS)
     assert not any(ROWS[name].is_in_all for name in PART_NAMES)
