@@ -22,6 +22,8 @@ Action = Literal["roll back", "stop"]
 Similarities: TypeAlias = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[float]]]
 
 NEAR: Final = ("duplicate", "near duplicate")
+EXAM_POINTS: Final = ("exam", "exam_change")
+EXAM_CHANGE: Final = ("exam_change", "exam_change_low", "exam_change_high")
 MAX_NEW: Final = 64
 MAX_EARLIER: Final = 256
 """Rows compared for the diversity gain: a larger round is judged by a sample."""
@@ -35,7 +37,9 @@ class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
     `mean_length` is in tokens taught. `diversity_gain` is the mean over new rows of the least embedding distance to
     earlier rounds' rows. `perplexity` is that of held-out rows under the model that played, `held_out_loss` the loss on
     them after training,
-    `held_out_ratio` that over the loss before. `exam` is a score in 0..1.
+    `held_out_ratio` that over the loss before. `exam` is a score in 0..1, `exam_low` and `exam_high` its 95 % interval.
+    `exam_change` is how much higher that score is than that of the version the round was played with, paired item by
+    item, in -1..1; `exam_change_low` and `exam_change_high` are its 95 % interval. Only items (`[exam.tasks]`) have it.
     """
 
     num_rows: int
@@ -51,6 +55,11 @@ class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
     held_out_loss: float | None = None
     held_out_ratio: float | None = None
     exam: float | None = None
+    exam_low: float | None = None
+    exam_high: float | None = None
+    exam_change: float | None = None
+    exam_change_low: float | None = None
+    exam_change_high: float | None = None
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +84,25 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             found.append(f"{where}.figure must be one of {numbers}, got {self.figure!r}")
         if self.at_least is None and self.at_most is None:
             found.append(f"{where} must have at_least or at_most, got neither: set a limit")
+        if self.figure in EXAM_CHANGE:
+            found += self._change_problems(where)
         return found
+
+    def _change_problems(self, where: str) -> list[str]:
+        found = [
+            f"{where}.{name} must be within -1..1 for {self.figure}, got {limit}: give a share, 0.02 for two points"
+            for name, limit in (("at_least", self.at_least), ("at_most", self.at_most))
+            if limit is not None and not -1 <= limit <= 1
+        ]
+        if self.of_before:
+            found.append(f"{where}.of_before must be false for {self.figure}, a difference already: leave it out")
+        return found
+
+    @property
+    def text(self) -> str:
+        """The figure with its limits."""
+        limits = (("at_least", self.at_least), ("at_most", self.at_most))
+        return " ".join([self.figure, *(f"{name} {limit:g}" for name, limit in limits if limit is not None)])
 
 
 class Breach(msgspec.Struct, frozen=True):
@@ -100,8 +127,10 @@ DEFAULT_RULES: Final = (
     Rule(figure="duplicate_share", at_most=0.5),
     Rule(figure="mean_length", at_least=0.5, at_most=2.0, of_before=True),
     Rule(figure="held_out_ratio", at_most=1.05),
+    Rule(figure="exam_change_high", at_least=0),
 )
-"""What no round should do; a configuration may replace them."""
+"""What no round should do; a configuration may replace them. The last one undoes a round only when its fall in the
+exam is shown, the whole interval being below 0; a round that changed nothing is undone once in forty times."""
 
 
 def measure_rows(labels: Sequence[str], lengths: Sequence[int], tally: Tally) -> RoundFigures:

@@ -21,12 +21,16 @@ from engine.config import LORA_RANKS, VllmConfig, enough_lora_rank
 from engine.errors import ConfigError, InputError
 from engine.planning import Plan, make_plan
 from engine.protocols.exam import EXAMINEE
+from training.monitors import DEFAULT_RULES, EXAM_CHANGE
 from training.round_settings import EXAM_SEED, Settings, read_settings, split, to_table
 from training.training_settings import TrainingSettings
 
 CONFIG: Final = "rounds.toml"
 PLAYED, HELD_OUT, EXAMINED = (f"inputs/{name}.jsonl" for name in ("cases", "held-out", "exam"))
-MAY_CHANGE: Final = ("rounds.num_rounds", "rounds.rules", "rounds.placement", "training.workers", "training.save_every")
+MAY_CHANGE: Final = (
+    *("rounds.num_rounds", "rounds.rules", "rounds.placement", "exam.discordant"),
+    *("training.workers", "training.save_every"),
+)
 """Settings of rounds that may change on resume, beside those of a run."""
 
 
@@ -120,7 +124,17 @@ def _run_problems(plan: Plan, settings: Settings | None) -> list[str]:
     if settings is not None and settings.rounds.held_out >= len(plan.cases):
         held_out, number = settings.rounds.held_out, len(plan.cases)
         found.append(f"rounds.held_out must leave a case to play, got {held_out} of {number}: add cases")
-    return found
+    return found + (_dead_rules(settings) if settings is not None else [])
+
+
+def _dead_rules(settings: Settings) -> list[str]:
+    """Return which rules look at a figure that only items have, where there are none; default rules may."""
+    return [
+        f"rounds.rules[{number}].figure must be one that is measured, got {rule.figure} without items:"
+        " add [exam.tasks.NAME], or leave the rule out"
+        for number, rule in enumerate(settings.rounds.rules)
+        if rule.figure in EXAM_CHANGE and rule not in DEFAULT_RULES and not settings.exam.tasks
+    ]
 
 
 def _with_room_for_adapters(run: dict[str, Any], name: str, training: TrainingSettings) -> dict[str, Any]:
@@ -141,7 +155,7 @@ def trainable(plan: Plan) -> list[str]:
 def _items(settings: Settings, plan: Plan, base: Path) -> list[Case]:
     """Return the cases of the exam. Raises ConfigError for one whose condition is not known, or that is played."""
     exam = settings.exam
-    if not exam.num_items:
+    if exam.tasks or not exam.num_items:
         return []
     source = exam.source if exam.source == "sampled" else str((base / exam.source).absolute())
     cases = load_cases(source, seed=plan.config.seed + EXAM_SEED, limit=exam.num_items)

@@ -1,7 +1,7 @@
 """Settings of a run of rounds: its own tables of the configuration file; the other tables are those of a run.
 
 [rounds]  how many, what is held out, where training runs, what ends or undoes a round
-[samples] what is taught      [training] how      [exam] the items that each checkpoint answers
+[samples] what is taught      [training] how      [exam] what each checkpoint answers
 """
 
 from collections.abc import Mapping
@@ -57,17 +57,32 @@ class RoundsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ExamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The exam: `num_items` cases of a source (`sampled`, or a file whose cases have a `condition`); 0 is none."""
+    """The exam: `num_items` cases of a source (`sampled`, or a file whose cases have a `condition`); 0 is none.
+
+    With `tasks`, which are those of an exam of items, their items are put instead, as `protocol` says. `discordant` is
+    the share of items expected to be right in one of two exams and wrong in the other: 0.5 is that of two models with
+    nothing in common, and asks for most items.
+    """
 
     source: str = "sampled"
     num_items: int = 100
     num_options: int = 4
+    tasks: dict[str, dict[str, Any]] = {}
+    protocol: dict[str, Any] = {}
+    discordant: float = 0.5
 
     def problems(self) -> list[str]:
         """Return what is out of range, one sentence each."""
-        if self.num_items == 0 or self.num_items >= MIN_ITEMS:
-            return []
-        return [f"exam.num_items must be 0 or at least {MIN_ITEMS}, got {self.num_items}: 0 leaves the exam out"]
+        found = []
+        if self.num_items != 0 and self.num_items < MIN_ITEMS:
+            rule = f"exam.num_items must be 0 or at least {MIN_ITEMS}"
+            found.append(f"{rule}, got {self.num_items}: 0 leaves the exam out")
+        if not 0 < self.discordant <= 1:
+            rule = "exam.discordant must be a share above 0 and at most 1"
+            found.append(f"{rule}, got {self.discordant}: rounds.html says what was measured")
+        if self.protocol and not self.tasks:
+            found.append("exam.protocol says how items are put, got no [exam.tasks.NAME]: add one, or leave it out")
+        return found
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

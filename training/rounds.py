@@ -47,8 +47,8 @@ class Stages(Protocol):
     async def serve(self, number: int, version: str) -> Swapped | None:
         """See to it that a version is served; None when it was. A version that is refused leaves the old one."""
 
-    async def examine(self, number: int, version: str) -> Examined | None:
-        """Put the exam to the served version; None where there is none."""
+    async def examine(self, number: int, version: str, against: int | None) -> Examined | None:
+        """Put the exam to the served version, and compare it with that of a round; None where there is no exam."""
 
     def commit(self, version: str) -> None:
         """Make a version the current one; durable when this returns."""
@@ -134,7 +134,7 @@ class Rounds:
             return await self._decide(number, version, trained.version, figures, [])
         examined = self._log.find(Examined, number) or await self._examine(number, trained.version)
         if examined is not None:
-            figures = replace(figures, exam=examined.score.accuracy)
+            figures = _with_exam(figures, examined)
         return await self._decide(number, version, trained.version, figures, self._broken(figures))
 
     async def _decide(
@@ -168,7 +168,7 @@ class Rounds:
     def _baseline(self) -> RoundFigures | None:
         """Return what is known of the base model, which the first round is compared with."""
         examined = self._log.find(Examined, BEFORE)
-        return None if examined is None else RoundFigures(num_rows=0, exam=examined.score.accuracy)
+        return None if examined is None else _with_exam(RoundFigures(num_rows=0), examined)
 
     async def _serve(self, number: int, version: str) -> Swapped | None:
         swapped = await self._stages.serve(number, version)
@@ -179,7 +179,8 @@ class Rounds:
         return swapped
 
     async def _examine(self, number: int, version: str) -> Examined | None:
-        examined = await self._stages.examine(number, version)
+        kept = self._log.kept_exam
+        examined = await self._stages.examine(number, version, None if kept is None else kept.round)
         if examined is not None:
             self._log.add(examined)
         return examined
@@ -198,6 +199,15 @@ def failures_of(log: RoundLog, number: int) -> list[str]:
     trained = log.find(Trained, number)
     failed = [trained.failure] if trained is not None and trained.failure else []
     return failed + [one.refused for one in log.all(Swapped) if one.round == number and one.refused]
+
+
+def _with_exam(figures: RoundFigures, examined: Examined) -> RoundFigures:
+    """Add what the exam came to."""
+    found, change = examined.score, examined.change
+    figures = replace(figures, exam=found.accuracy, exam_low=found.low, exam_high=found.high)
+    if change is None:
+        return figures
+    return replace(figures, exam_change=change.value, exam_change_low=change.low, exam_change_high=change.high)
 
 
 def _with_losses(figures: RoundFigures, trained: Trained) -> RoundFigures:

@@ -4,8 +4,9 @@ All text is escaped; the page has no script. Knows the log of rounds, nothing of
 """
 
 import html
-from collections.abc import Sequence
-from typing import Final
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -13,7 +14,7 @@ from engine.pictures import canvas_of, plain_label, svg_of
 from engine.tables import MISSING
 from engine.transcript import one_line
 from training.monitors import RoundFigures
-from training.round_log import BEFORE, Decided, Examined, Played, RoundLog, Sampled, Swapped, Trained
+from training.round_log import BEFORE, Decided, ExamChange, Examined, Played, RoundLog, Sampled, Swapped, Trained
 from training.rounds import failures_of
 
 HEADS: Final = (
@@ -29,7 +30,8 @@ CURVES: Final = (
     ("mean length taught (tokens)", "mean_length"),
     ("diversity gain", "diversity_gain"),
     ("perplexity of held-out rows", "perplexity"),
-    ("exam accuracy", "exam"),
+    ("exam accuracy (95 %)", "exam"),
+    ("change of the exam against the round last kept (95 %)", "exam_change"),
 )
 STYLE: Final = """body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;width:100%;font-size:13px}td,th{border-bottom:1px solid #ddd;padding:.2rem .5rem;
@@ -90,8 +92,17 @@ def _exam(log: RoundLog, number: int) -> str:
     examined = log.find(Examined, number)
     if examined is None:
         return MISSING
-    found = examined.score
-    return f"{found.accuracy:.0%} ({found.low:.0%} to {found.high:.0%})"
+    found, change = examined.score, examined.change
+    level = f"{found.accuracy:.0%} ({found.low:.0%} to {found.high:.0%})"
+    return level if change is None else f"{level}; {_points(change)} on {_round(change.against)}"
+
+
+def _points(change: ExamChange) -> str:
+    return f"{100 * change.value:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+
+
+def _round(number: int) -> str:
+    return "base" if number == BEFORE else f"round {number}"
 
 
 def _changed(log: RoundLog, number: int) -> str:
@@ -108,8 +119,8 @@ def _decision(log: RoundLog, number: int) -> str:
     return f"{decided.action}: {reasons}" if reasons else decided.action
 
 
-def page(log: RoundLog, name: str) -> str:
-    """Return the whole page. Raises InputError without matplotlib."""
+def page(log: RoundLog, name: str, notes: Sequence[str] = ()) -> str:
+    """Return the whole page; `notes` are sentences on the exam. Raises InputError without matplotlib."""
     numbers = numbers_of(log)
     pictures = "".join(f"<figure>{svg}</figure>" for svg in (*_curves(log, numbers), _training(log, numbers)) if svg)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
@@ -118,7 +129,7 @@ def page(log: RoundLog, name: str) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{title}</title>'
         f"<style>{STYLE}</style></head><body><h1>{title}</h1><p>{html.escape(NOTICE)}</p>"
-        f"{_table(rows_of(log))}{_before(log)}{pictures}</body></html>\n"
+        f"{_table(rows_of(log))}{_before(log)}{_paragraphs([*notes, *_measured(log)])}{pictures}</body></html>\n"
     )
 
 
@@ -136,7 +147,25 @@ def _before(log: RoundLog) -> str:
         return ""
     found = examined.score
     text = f"Exam of the base model: {found.num_right} of {found.num_items} right ({found.low:.0%} to {found.high:.0%})"
-    return f"<p>{html.escape(f'{text}; naming one condition always gets {found.always_one:.0%}.')}</p>"
+    return _paragraphs([f"{text}; the most frequent answer, given always, gets {found.always_one:.0%}"])
+
+
+def _measured(log: RoundLog) -> list[str]:
+    """Return what the last comparison in which items differ says of the exam itself."""
+    found = [(one, one.change) for one in log.all(Examined) if one.change is not None and one.change.num_discordant]
+    if not found:
+        return []
+    examined, change = found[-1]
+    number = examined.score.num_items
+    differ = f"{change.num_discordant / number:.0%} of {number:,} items differ"
+    least = change.smallest
+    shown = "no fall" if least is None else f"falls of {math.ceil(1000 * least) / 10:.1f} points or more"
+    where = f"between {_round(change.against)} and {_round(examined.round)}"
+    return [f"As measured {where}, {differ}, at which the exam shows {shown} at 80% power"]
+
+
+def _paragraphs(sentences: Sequence[str]) -> str:
+    return "".join(f"<p>{html.escape(sentence[:1].upper() + sentence[1:])}.</p>" for sentence in sentences)
 
 
 def _curves(log: RoundLog, numbers: Sequence[int]) -> list[str]:
@@ -148,11 +177,19 @@ def _curves(log: RoundLog, numbers: Sequence[int]) -> list[str]:
         if points:
             canvas, axes = canvas_of(2.4, 5.0)
             axes.plot(*zip(*points, strict=True), marker="o")
+            if bars := _bars(known, name):
+                axes.vlines(*zip(*bars, strict=True))
             axes.set_xticks(numbers)
             axes.set_xlabel("round")
             axes.set_title(plain_label(title), fontsize=10)
             plots.append(svg_of(canvas))
     return plots
+
+
+def _bars(known: Mapping[int, Mapping[str, Any]], name: str) -> list[tuple[int, float, float]]:
+    """Return (round, low, high) of a figure that has an interval."""
+    ends = {number: (found.get(f"{name}_low"), found.get(f"{name}_high")) for number, found in known.items()}
+    return [(number, low, high) for number, (low, high) in ends.items() if low is not None and high is not None]
 
 
 def _training(log: RoundLog, numbers: Sequence[int]) -> str:

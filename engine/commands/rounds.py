@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from eval.exam.dev import DevExam, Resolution
     from training.round_log import RoundLog
     from training.round_planning import RoundsPlan
 
@@ -22,17 +23,20 @@ def rounds(
 ) -> None:
     """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
     from engine import config as configuration
+    from engine.commands.dev_exam import plan_with_exam
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
     from engine.planning import make_plan
-    from training.round_planning import plan_rounds
 
     base = config.parent.absolute()
-    plan = plan_rounds(configuration.apply_overrides(configuration.read_table(config), overrides or []), base)
+    table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
+    plan, dev = plan_with_exam(table, base)
     first = make_plan(plan.run, base)
     paths = prepare_models(first)
     forecast_plan(first, paths)
+    if dev is not None:
+        forecast_plan(dev.plan(plan.run, plan.model, base), paths)
     directory = (out or default_directory(str(plan.run["name"]))).absolute()
-    create(directory, plan)
+    create(directory, plan, dev)
     _go(plan, directory, paths, as_json)
 
 
@@ -61,14 +65,15 @@ def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoRet
 
 def show_rounds(directory: Path, as_json: bool) -> None:
     """Say how far a run of rounds is, without disturbing its driver."""
+    from engine.commands.dev_exam import stored_resolution
     from training.round_log import FILE, RoundLog, read_steps
 
     path = directory / FILE
-    _show(RoundLog(path, read_steps(path)[0]), directory, as_json)
+    _show(RoundLog(path, read_steps(path)[0]), directory, as_json, stored_resolution(directory))
 
 
-def create(directory: Path, plan: "RoundsPlan") -> None:
-    """Make the directory of a run of rounds. Raises InputError when something is there."""
+def create(directory: Path, plan: "RoundsPlan", dev: "DevExam | None" = None) -> None:
+    """Make the directory of a run of rounds, with its exam's items. Raises InputError when something is there."""
     from engine.errors import InputError
     from engine.files import write_atomic
 
@@ -79,7 +84,7 @@ def create(directory: Path, plan: "RoundsPlan") -> None:
         (directory / "inputs").mkdir(parents=True, exist_ok=True)
         for path in (directory, directory / "inputs"):
             path.chmod(0o700)
-        for name, data in plan.files().items():
+        for name, data in {**plan.files(), **(dev.files() if dev is not None else {})}.items():
             write_atomic(directory / name, data)
     except OSError as error:
         raise InputError(f"a run of rounds needs a writable directory, got {error}: choose another --out") from error
@@ -92,6 +97,7 @@ def _go(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], as_json: bo
     from engine.rundir import RunDirectory
     from training.round_log import FILE, RoundLog
 
+    resolution = _say_exam(plan, directory)
     with RunDirectory(directory).lock():
         log = RoundLog.open(directory / FILE)
         try:
@@ -99,12 +105,26 @@ def _go(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], as_json: bo
         except BaseException:
             _say_resume(directory)
             raise
-        _write_page(log, directory, str(plan.run["name"]))
+        _write_page(log, directory, str(plan.run["name"]), resolution)
     if interrupted is not None:
         _say_resume(directory)
         sys.exit(interrupted)
-    _show(log, directory, as_json)
+    _show(log, directory, as_json, resolution)
     sys.exit(0)
+
+
+def _say_exam(plan: "RoundsPlan", directory: Path) -> "Resolution | None":
+    """Say what an exam of items can show, and what might spoil it. Raises ConfigError for a rule it cannot decide."""
+    from engine.commands.dev_exam import case_warning, kept_exam, resolution_of
+
+    dev = kept_exam(plan.settings.exam, directory)
+    if dev is None:
+        return None
+    resolution = resolution_of(plan.settings, dev)
+    print(resolution.sentence, file=sys.stderr)
+    if warning := case_warning(plan, dev):
+        print(warning, file=sys.stderr)
+    return resolution
 
 
 async def _play(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], log: "RoundLog") -> int | None:
@@ -132,23 +152,24 @@ async def _play(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], log
         return interrupt.code
 
 
-def _write_page(log: "RoundLog", directory: Path, name: str) -> None:
+def _write_page(log: "RoundLog", directory: Path, name: str, resolution: "Resolution | None") -> None:
     from engine.errors import InputError
     from engine.files import write_atomic
     from training.rounds_page import page
 
     try:
-        write_atomic(directory / "rounds.html", page(log, name).encode())
+        notes = [resolution.sentence] if resolution is not None else []
+        write_atomic(directory / "rounds.html", page(log, name, notes).encode())
     except InputError as missing:
         print(f"rounds.html is not written: {missing}", file=sys.stderr)
 
 
-def _show(log: "RoundLog", directory: Path, as_json: bool) -> None:
+def _show(log: "RoundLog", directory: Path, as_json: bool, resolution: "Resolution | None") -> None:
     from engine.tables import make_table, plain, print_view, write
     from training.rounds_page import HEADS, rows_of
 
     if as_json:
-        print(json.dumps(_summary(log, directory)), flush=True)
+        print(json.dumps(_summary(log, directory, resolution)), flush=True)
         return
     table = make_table(HEADS, title="Rounds")
     for row in rows_of(log):
@@ -156,16 +177,19 @@ def _show(log: "RoundLog", directory: Path, as_json: bool) -> None:
     print_view(table)
     current = log.serves
     write(f"current: {directory / 'checkpoints' / current if current else 'the base model'}")
+    if resolution is not None:
+        write(resolution.sentence)
     write(f"page: {directory / 'rounds.html'}")
     write(f"read a round's episodes: sandplay show {directory / 'round-0'}")
 
 
-def _summary(log: "RoundLog", directory: Path) -> dict[str, Any]:
+def _summary(log: "RoundLog", directory: Path, resolution: "Resolution | None") -> dict[str, Any]:
     import msgspec
 
     return {
         "directory": str(directory),
         "current": log.serves,
+        "exam": msgspec.to_builtins(resolution) if resolution is not None else None,
         "steps": msgspec.to_builtins(log.steps),
     }
 

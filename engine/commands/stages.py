@@ -20,20 +20,21 @@ from actors.crew import LocalCrew
 from actors.processes import ProcessTable
 from engine.backend import Backend, Completion, Embedder, Request
 from engine.checkpoints import CheckpointError, Registry
+from engine.commands.dev_exam import exam_name, exam_plan, kept_exam, row_warning, score_exam
 from engine.commands.preparing import forecast_plan
 from engine.commands.trainer import SAMPLES, Trainer
 from engine.corpus import Corpus
 from engine.errors import RunError
 from engine.panel import Panel, make_panel
 from engine.planning import Plan, freeze
-from engine.protocols.exam import score
+from engine.protocols.exam import Score, score
 from engine.run import Run
 from engine.rundir import RunDirectory
 from engine.steps import Sampling
 from engine.views import Message
 from training.feeder import Feeder
 from training.monitors import diversity_gain, measure_log
-from training.round_log import BEFORE, Examined, Played, Sampled, Swapped, Trained
+from training.round_log import BEFORE, ExamChange, Examined, Played, Sampled, Swapped, Trained
 from training.round_planning import RoundsPlan
 from training.sample_log import SampleReader, SampleWriter
 
@@ -89,6 +90,8 @@ class LocalStages:
         self._served = ""
         self._probed: list[str] = []
         self._active: Run | None = None
+        self._exam = exam_plan(plan, directory)
+        self._dev = kept_exam(plan.settings.exam, directory)
 
     # ------------------------------------------------------------ dialogues
 
@@ -137,6 +140,8 @@ class LocalStages:
         if earlier and rows and self._crew is not None and self._crew.embedder is not None:
             gain = await diversity_gain(rows, earlier, self._crew.embedder.similarities, random.Random(number))
             figures = msgspec.structs.replace(figures, diversity_gain=gain)
+        if self._dev is not None and (warning := row_warning(self._dev, rows, number)):
+            self._panel.say(f"round {number}: {warning}")
         return Sampled(round=number, at=time.time(), kept=mark.kept, dropped=mark.dropped, figures=figures)
 
     def _samples_of(self, name: str) -> Path:
@@ -195,7 +200,8 @@ class LocalStages:
         """Bring the crew up on what lies in a place. Raises CheckpointError before anything is started."""
         plan = self._plan.round(self._directory, 0)
         serving = {self._plan.model: place} if place is not None else {}
-        crew = LocalCrew(plan.config, self._paths, needs_embedder=plan.spec.needs_embedder, serving=serving)
+        embeds = plan.spec.needs_embedder or (self._exam is not None and self._exam.spec.needs_embedder)
+        crew = LocalCrew(plan.config, self._paths, needs_embedder=embeds, serving=serving)
         crew.attach(RunDirectory(self._directory), self._panel.say)
         try:
             await crew.start()
@@ -230,21 +236,29 @@ class LocalStages:
 
     # ------------------------------------------------------------ exams
 
-    async def examine(self, number: int, version: str) -> Examined | None:
-        """Put the exam to what is served."""
-        if not self._plan.items:
+    async def examine(self, number: int, version: str, against: int | None) -> Examined | None:
+        """Put the exam to what is served; items are compared with those of another round."""
+        if self._exam is None:
             return None
         begun = time.monotonic()
-        plan = self._plan.exam(self._directory)
-        async with self._run(plan, "exam" if number == BEFORE else f"round-{number}/exam") as run:
+        if self._dev is not None:
+            forecast_plan(self._exam, self._paths)
+        async with self._run(self._exam, exam_name(number)) as run:
             await run.play()
             if run.num_open:
                 raise RunError(f"the exam was stopped with {run.num_open} items to answer")
-        records = list(Corpus.open(run.rundir))
-        outcomes = [msgspec.json.decode(record.outcome) for record in records if record.status == "completed"]
-        found = score(outcomes, len(records) - len(outcomes))
+        found, change = self._score(run.rundir, number, against)
         elapsed_s = time.monotonic() - begun
-        return Examined(round=number, at=time.time(), elapsed_s=elapsed_s, version=version, score=found)
+        return Examined(round=number, at=time.time(), elapsed_s=elapsed_s, version=version, score=found, change=change)
+
+    def _score(self, rundir: RunDirectory, number: int, against: int | None) -> tuple[Score, ExamChange | None]:
+        """Score an exam that was put; one of items leaves its own report as well."""
+        if self._exam is not None and self._exam.spec.report is not None:
+            self._exam.spec.report(rundir)
+            return score_exam(self._directory, number, against)
+        records = list(Corpus.open(rundir))
+        outcomes = [msgspec.json.decode(record.outcome) for record in records if record.status == "completed"]
+        return score(outcomes, len(records) - len(outcomes)), None
 
     # ------------------------------------------------------------ life
 

@@ -65,6 +65,15 @@ def plan_exam(table: Mapping[str, Any], base: Path) -> Plan:
     return plan
 
 
+def read_given(tables: Mapping[str, Any], base: Path) -> Given:
+    """Load the items of the tables that an exam adds, and what they share. Raises ConfigError with every problem."""
+    chosen, problems = decode(Chosen, {name: inner for name, inner in tables.items() if name in OWN}, "")
+    given = _given(chosen, base, problems) if chosen is not None else None
+    if problems or given is None:
+        raise ConfigError(problems)
+    return given
+
+
 def _run_table(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of the run; with one model and no roles that model is examined."""
     run = {name: inner for name, inner in table.items() if name not in OWN}

@@ -104,6 +104,27 @@ def test_what_was_not_measured_breaks_nothing() -> None:
     assert len(breaches(rules, RoundFigures(num_rows=1, exam=0.5), None)) == 1
 
 
+@pytest.mark.parametrize(("low", "high", "is_undone"), [(-0.2, -0.01, True), (-0.2, 0.0, False), (0.01, 0.2, False)])
+def test_a_round_is_undone_by_its_exam_only_when_the_whole_interval_is_a_fall(
+    low: float, high: float, is_undone: bool
+) -> None:
+    figures = RoundFigures(num_rows=1, exam_change=(low + high) / 2, exam_change_low=low, exam_change_high=high)
+    found = breaches(DEFAULT_RULES, figures, None)
+    assert [one.sentence for one in found] == ["exam_change_high must be at least 0, got -0.01: roll back"] * is_undone
+
+
+def test_a_difference_has_limits_of_its_own() -> None:
+    found = Rule(figure="exam_change_high", at_least=-2, of_before=True).problems("rounds.rules[0]")
+    assert found == [
+        "rounds.rules[0].at_least must be within -1..1 for exam_change_high, got -2: give a share, 0.02 for two points",
+        "rounds.rules[0].of_before must be false for exam_change_high, a difference already: leave it out",
+    ]
+    assert Rule(figure="exam_change_low", at_least=-0.02).problems("rounds.rules[0]") == []
+    assert Rule(figure="exam_change_low", at_least=-0.02, at_most=0.5).text == (
+        "exam_change_low at_least -0.02 at_most 0.5"
+    )
+
+
 def test_rules_are_checked() -> None:
     assert Rule(figure="exam", at_least=0.1).problems("rounds.rules.0") == []
     found = Rule(figure="colour").problems("rounds.rules.0")

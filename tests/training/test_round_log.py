@@ -6,18 +6,33 @@ import pytest
 
 from engine.errors import JournalError
 from training.monitors import Breach, RoundFigures, Rule
-from training.round_log import BEFORE, AnyStep, Decided, Examined, Played, RoundLog, Sampled, Score, Swapped, Trained
+from training.round_log import (
+    BEFORE,
+    AnyStep,
+    Decided,
+    ExamChange,
+    Examined,
+    Played,
+    RoundLog,
+    Sampled,
+    Score,
+    Swapped,
+    Trained,
+)
 
 FIGURES = RoundFigures(num_rows=3, exam=0.5)
 BREACH = Breach(Rule(figure="exam", at_least=0.9), 0.5, 0.9)
 SCORE = Score(num_items=4, num_right=2, num_invalid=0, accuracy=0.5, low=0.15, high=0.85, always_one=0.25)
+CHANGE = ExamChange(against=BEFORE, value=-0.25, low=-0.7, high=0.3, num_better=0, num_worse=1, p=1.0)
 STEPS: list[AnyStep] = [
     Examined(round=BEFORE, version="", score=SCORE),
     Played(round=0, version="", episodes={"completed": 3}, weights=("w",)),
     Sampled(round=0, kept={"patient": 3}, dropped={}, figures=FIGURES),
     Trained(round=0, version="r0", num_steps=2, num_tokens=30, losses=(2.0, 1.5), held_out_before=2.0),
     Swapped(round=0, version="r0", before="", weights="v", num_probes=4, num_changed=3),
+    Examined(round=0, version="r0", score=SCORE, change=CHANGE),
     Decided(round=0, action="keep", serves="r0", figures=FIGURES),
+    Examined(round=1, version="r1", score=SCORE),
     Decided(round=1, action="roll back", serves="r0", breaches=(BREACH,), figures=RoundFigures(num_rows=9)),
 ]
 
@@ -41,6 +56,20 @@ def test_decisions_say_what_is_served_and_what_was_kept(path: Path) -> None:
     log = RoundLog.open(path)
     assert log.serves == "r0" and log.kept_figures == FIGURES
     assert RoundLog(path, []).serves == "" and RoundLog(path, []).kept_figures is None
+
+
+def test_the_exam_to_compare_with_is_that_of_the_last_round_that_was_kept(path: Path) -> None:
+    assert RoundLog.open(path).kept_exam == Examined(round=0, version="r0", score=SCORE, change=CHANGE)
+    assert RoundLog(path, STEPS[:1]).kept_exam == STEPS[0] and RoundLog(path, []).kept_exam is None
+
+
+def test_a_log_from_before_there_were_changes_is_read(path: Path) -> None:
+    line = (
+        b'{"step":"examined","round":-1,"at":0.0,"elapsed_s":0.0,"version":"","score":{"num_items":4,"num_right":2,'
+        b'"num_invalid":0,"accuracy":0.5,"low":0.15,"high":0.85,"always_one":0.25}}\n'
+    )
+    path.write_bytes(line)
+    assert RoundLog.open(path).steps == STEPS[:1]
 
 
 @pytest.mark.parametrize("cut", [1, 7, 40])

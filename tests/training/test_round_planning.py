@@ -138,6 +138,37 @@ def test_exam_cases_must_have_a_condition_and_must_not_be_played(tmp_path: Path)
     assert "must have a condition" in refused.value.problems[0] and "must not be played" in refused.value.problems[1]
 
 
+TASKS = {"forms": {"task": "medqa", "path": "forms.jsonl"}}
+SHOWN = {"figure": "exam_change_high", "at_least": -0.02}
+
+
+def test_items_of_tests_take_the_place_of_people(tmp_path: Path) -> None:
+    plan = plan_rounds(
+        make_table(exam={"tasks": TASKS, "protocol": {"max_tokens": 9}}, rounds={"rules": [SHOWN]}), ROOT
+    )
+    assert plan.items == [] and plan.settings.exam.tasks == TASKS
+    directory = keep(plan, tmp_path / "rounds")
+    again = replan(directory, ["exam.discordant=0.2"])
+    assert again.settings.exam.discordant == 0.2 and again.settings.exam.tasks == TASKS
+    with pytest.raises(InputError, match=r"exam\.tasks\.forms\.path is part of the run's identity"):
+        replan(directory, ["exam.tasks.forms.path=others.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("exam", "said"),
+    [
+        ({"discordant": 0.0}, "exam.discordant must be a share above 0 and at most 1, got 0.0"),
+        ({"protocol": {"max_tokens": 9}}, "exam.protocol says how items are put, got no [exam.tasks.NAME]"),
+        ({"tasks": {"forms": 3}}, "exam.tasks"),
+        ({}, "rounds.rules[0].figure must be one that is measured, got exam_change_high without items"),
+    ],
+)
+def test_an_exam_without_sense_is_refused(exam: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        plan_rounds(make_table(exam=exam, rounds={"rules": [SHOWN]}), ROOT)
+    assert any(said in problem for problem in refused.value.problems), refused.value.problems
+
+
 def test_no_exam_and_nothing_held_out_is_allowed(tmp_path: Path) -> None:
     plan = plan_rounds(make_table(exam={"num_items": 0}, rounds={"held_out": 0}), ROOT)
     assert plan.items == [] and plan.held_out == [] and len(plan.played) == 6

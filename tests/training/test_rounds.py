@@ -9,7 +9,18 @@ import pytest
 
 from engine.errors import RunError
 from training.monitors import RoundFigures, Rule
-from training.round_log import BEFORE, Decided, Examined, Played, RoundLog, Sampled, Score, Swapped, Trained
+from training.round_log import (
+    BEFORE,
+    Decided,
+    ExamChange,
+    Examined,
+    Played,
+    RoundLog,
+    Sampled,
+    Score,
+    Swapped,
+    Trained,
+)
 from training.round_settings import RoundsSettings
 from training.rounds import Rounds
 from training.rounds_page import rows_of
@@ -86,12 +97,18 @@ class Scripted:
         self.served = version
         return Swapped(round=number, version=version, before=before) if before is not None else None
 
-    async def examine(self, number: int, version: str) -> Examined | None:
+    async def examine(self, number: int, version: str, against: int | None) -> Examined | None:
         assert self.served == version, "the version that is examined is the one that is served"
         self._pay(f"examine {number}")
         share = self.script.get("exam", {}).get(number, 0.5)
         score = Score(num_items=10, num_right=5, num_invalid=0, accuracy=share, low=0.0, high=1.0, always_one=0.1)
-        return Examined(round=number, version=version, score=score)
+        change = None
+        if "changes" in self.script and against is not None:
+            value = self.script["changes"].get(number, 0.0)
+            change = ExamChange(
+                *(), against=against, value=value, low=value - 0.1, high=value + 0.1, num_better=0, num_worse=1, p=0.5
+            )
+        return Examined(round=number, version=version, score=score, change=change)
 
     def commit(self, version: str) -> None:
         self._chance()
@@ -158,6 +175,22 @@ async def test_the_first_round_is_compared_with_the_base(tmp_path: Path) -> None
     assert decisions(log) == [("roll back", "")]
 
 
+async def test_a_fall_in_the_exam_undoes_a_round_only_when_it_is_shown(tmp_path: Path) -> None:
+    log, stages = await play(tmp_path, {"changes": {0: -0.09, 1: -0.11, 2: -0.3, 3: 0.2}}, num_rounds=4)
+    assert decisions(log) == [("keep", "r0"), ("roll back", "r0"), ("roll back", "r0"), ("keep", "r3")]
+    assert "play 3 on r0" in stages.calls
+    decided = log.find(Decided, 1)
+    assert decided is not None and decided.figures is not None
+    assert decided.breaches[0].sentence == "exam_change_high must be at least 0, got -0.01: roll back"
+    assert (decided.figures.exam_change, decided.figures.exam_high) == (-0.11, 1.0)
+
+
+async def test_each_exam_is_compared_with_that_of_the_version_last_kept(tmp_path: Path) -> None:
+    log, _ = await play(tmp_path, {"changes": {1: -0.5}, "held_out": {3: 9.0}}, num_rounds=5)
+    found = [(one.round, one.change.against if one.change else None) for one in log.all(Examined)]
+    assert found == [(BEFORE, None), (0, BEFORE), (1, 0), (2, 0), (4, 2)]
+
+
 async def test_a_rule_may_stop_the_run(tmp_path: Path) -> None:
     rules = (Rule(figure="num_rows", at_least=5, then="stop"),)
     log, stages = await play(tmp_path, rules=rules, num_rounds=3)
@@ -195,6 +228,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "worse": {"held_out": {0: 9.0}},
     "refused": {"refused": {"r0": "NaN"}},
     "diverges": {"diverges": {1: "nan"}},
+    "falls": {"changes": {0: -0.5}},
 }
 
 

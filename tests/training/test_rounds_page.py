@@ -3,7 +3,18 @@
 from pathlib import Path
 
 from training.monitors import Breach, RoundFigures, Rule
-from training.round_log import BEFORE, Decided, Examined, Played, RoundLog, Sampled, Score, Swapped, Trained
+from training.round_log import (
+    BEFORE,
+    Decided,
+    ExamChange,
+    Examined,
+    Played,
+    RoundLog,
+    Sampled,
+    Score,
+    Swapped,
+    Trained,
+)
 from training.rounds_page import HEADS, page, rows_of
 
 SCORE = Score(num_items=100, num_right=30, num_invalid=1, accuracy=0.3, low=0.22, high=0.4, always_one=0.09)
@@ -53,6 +64,31 @@ def test_the_page_has_plots_no_script_and_nothing_unescaped() -> None:
     assert "default-src 'none'" in text and "not for anyone in crisis" in text
     assert "Exam of the base model: 30 of 100 right" in text
     assert text == page(make_log(), "<b>lab</b>")
+
+
+def test_a_comparison_stands_beside_the_score_with_what_the_exam_can_show() -> None:
+    change = ExamChange(
+        *(), against=BEFORE, value=-0.1, low=-0.2, high=0.004, num_better=5, num_worse=15, p=0.04, smallest=0.123
+    )
+    log = make_log()
+    log.steps[5] = Examined(round=0, version="r0", score=SCORE, change=change)
+    exam = dict(zip(HEADS, rows_of(log)[0], strict=True))["exam"]
+    assert exam == "30% (22% to 40%); -10.0 (-20.0 to +0.4) on base"
+    later = ExamChange(against=0, value=0.0, low=-0.1, high=0.1, num_better=0, num_worse=0, p=1.0)
+    log.steps.append(Examined(round=1, version="r1", score=SCORE, change=later))
+    text = page(log, "x", ["the exam's <100> items"])
+    assert "<p>The exam&#x27;s &lt;100&gt; items.</p>" in text
+    assert "As measured between base and round 0, 20% of 100 items differ, at which the exam shows falls of" in text
+    assert "12.3 points or more at 80% power" in text and "0% of 100 items differ" not in text.replace("20%", "")
+
+
+def test_figures_with_an_interval_are_drawn_with_it() -> None:
+    figures = RoundFigures(num_rows=3, exam=0.3, exam_low=0.2, exam_high=0.4, exam_change=-0.1)
+    log = RoundLog(Path("unused"), [Decided(round=0, action="keep", serves="r0", figures=figures)])
+    bare = RoundLog(Path("unused"), [Decided(round=0, action="keep", serves="r0", figures=RoundFigures(num_rows=3))])
+    # Three figures are known, the change without its interval: one plot each, bars in the first.
+    assert page(log, "x").count("<svg") == 2 and page(log, "x").count("LineCollection") == 1
+    assert page(bare, "x").count("<svg") == 0
 
 
 def test_a_run_that_has_not_begun_has_an_empty_page() -> None:
