@@ -4,7 +4,7 @@ Everything here is pinned by a contract test, because vLLM promises little of it
 come out once per request; text, views and replies are the replica's business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 
 from actors.spec import ModelSpec
 from actors.weights import Weights
+from engine.backend import RequestOptions
 from engine.steps import Choice, Fields, Sampling, ValueSchema
 
 _CPU_BLOCK_SIZE = 32
@@ -44,7 +45,8 @@ class EngineCounters(msgspec.Struct):
 class Generated(msgspec.Struct, frozen=True):
     """One finished generation. `log_probabilities` has one row per token where they were asked for.
 
-    `weights` is the version it was sampled under, or several, joined.
+    `weights` is the version it was sampled under, or several, joined. `text` is there where stop texts were given: what
+    came before the one that ended it. `prompt_log_probabilities` has one row per token of the prompt, the first None.
     """
 
     token_ids: tuple[int, ...]
@@ -52,6 +54,8 @@ class Generated(msgspec.Struct, frozen=True):
     cached_tokens: int
     log_probabilities: list[dict[int, float]] | None = None
     weights: str = ""
+    text: str | None = None
+    prompt_log_probabilities: list[dict[int, float] | None] | None = None
 
 
 def engine_arguments(spec: ModelSpec, *, is_cpu: bool, seed: int) -> dict[str, Any]:
@@ -161,7 +165,7 @@ class Engine:
             versions = self.weights.end(use)
         if last is None:
             raise EngineLost("the engine ended the request without an answer")
-        return _generated(last, versions)
+        return _generated(last, versions, bool(parameters.detokenize))
 
     async def forget_prefixes(self) -> bool:
         """Empty the prefix cache; return whether it is empty (it is not while requests hold blocks)."""
@@ -180,12 +184,22 @@ class Engine:
         self._llm.shutdown()
 
 
-def _generated(output: Any, weights: str) -> Generated:
+def _generated(output: Any, weights: str, has_text: bool) -> Generated:
     made = output.outputs[0]
-    rows = made.logprobs
-    table = None if rows is None else [{i: value.logprob for i, value in row.items()} for row in rows]
-    cached = output.num_cached_tokens or 0
-    return Generated(tuple(made.token_ids), made.finish_reason or "abort", cached, table, weights)
+    rows, before = made.logprobs, output.prompt_logprobs
+    return Generated(
+        token_ids=tuple(made.token_ids),
+        finish=made.finish_reason or "abort",
+        cached_tokens=output.num_cached_tokens or 0,
+        log_probabilities=None if rows is None else [_row(row) for row in rows],
+        weights=weights,
+        text=made.text if has_text else None,
+        prompt_log_probabilities=None if before is None else [None if row is None else _row(row) for row in before],
+    )
+
+
+def _row(row: Mapping[int, Any]) -> dict[int, float]:
+    return {token_id: value.logprob for token_id, value in row.items()}
 
 
 def sampling_parameters(
@@ -194,11 +208,14 @@ def sampling_parameters(
     end_ids: Sequence[int],
     watched_ids: Sequence[int] = (),
     forced_ids: Sequence[int] = (),
+    options: RequestOptions | None = None,
 ) -> Any:
     """Return vLLM's parameters for one request: final output only, no text, no seed (it kills the CPU engine).
 
     `end_ids` end a turn. `watched_ids` are the tokens whose log probability is wanted at every position. `forced_ids`
-    are made instead of sampled ones, by an engine that takes them.
+    are made instead of sampled ones, by an engine that takes them. With stop texts among the `options` vLLM decodes as
+    it goes, which is the only way to end right there; where log probabilities of the prompt are wanted it computes all
+    of it, whatever its prefix cache holds.
     """
     from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind, SamplingParams
 
@@ -211,15 +228,27 @@ def sampling_parameters(
         extra["structured_outputs"] = _structured(value)
     if forced_ids:
         extra["extra_args"] = {"forced_ids": list(forced_ids)}
+    if options is not None:
+        extra |= _optional(options)
     return SamplingParams(
         max_tokens=max_tokens_of(sampling, value),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         stop_token_ids=list(end_ids),
-        detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        **extra,
+        **{"detokenize": False, **extra},
     )
+
+
+def _optional(options: RequestOptions) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    if options.stop:
+        extra |= {"stop": list(options.stop), "detokenize": True}
+    if options.num_tops is not None:
+        extra["logprobs"] = options.num_tops
+        if options.is_echoed:
+            extra["prompt_logprobs"] = options.num_tops
+    return extra
 
 
 def max_tokens_of(sampling: Sampling, value: ValueSchema | None) -> int:

@@ -104,6 +104,18 @@ class PromptRenderer:
         """Return the ids of a text, none of them a control token's."""
         return self._encode(text)
 
+    def encode_raw(self, text: str) -> list[int]:
+        """Return the ids of a text that is a prompt as it is: its control tokens count, and the tokenizer adds its own.
+
+        Only for texts of a client who may write all of the prompt.
+        """
+        return list(self._tokenizer.encode(text))
+
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """Return the text of any ids, control tokens included."""
+        text: str = self._tokenizer.backend_tokenizer.decode(list(token_ids), skip_special_tokens=False)
+        return text
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of sampled ids, without control tokens."""
         text: str = self._tokenizer.decode(

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from actors import wire
 from actors.choices import option_probabilities, token_ids_of_options
 from actors.engine import Engine, EngineLost, EngineRefused, Generated, max_tokens_of, read_end_ids, sampling_parameters
+from actors.options import details_of, fit_sampling, trimmed
 from actors.processes import describe_tree
 from actors.rendering import PromptRenderer, Rendered
 from actors.spec import ModelSpec
@@ -279,16 +280,25 @@ class Replica:
         return outcomes
 
     def _prepare_one(self, request: Request) -> tuple[Rendered, Any]:
-        prompt = self._renderer.render(request.messages)
+        prompt = self._prompt(request)
         num_prompt, limit = len(prompt.token_ids), self._engine.max_context
-        max_tokens = max_tokens_of(request.sampling, request.value)
+        sampling = fit_sampling(request.sampling, request.options, limit - num_prompt)
+        max_tokens = max_tokens_of(sampling, request.value)
         if num_prompt + max_tokens > limit:
             message = f"prompt of {num_prompt} tokens + max_tokens {max_tokens} exceed the window of {limit}"
             raise Ended("context_overflow", f"{message}: raise max_model_len or shorten the dialogue")
         if request.forced_ids and not self._spec.takes_forced_ids:
             raise Ended("rejected", f"{self._spec.name} takes no forced ids, got some: set takes_forced_ids")
         watched = self._watch(request.value)
-        return prompt, sampling_parameters(request.sampling, request.value, self._end_ids, watched, request.forced_ids)
+        return prompt, sampling_parameters(
+            sampling, request.value, self._end_ids, watched, request.forced_ids, request.options
+        )
+
+    def _prompt(self, request: Request) -> Rendered:
+        raw = request.options.prompt if request.options is not None else None
+        if raw is None:
+            return self._renderer.render(request.messages)
+        return Rendered(self._renderer.encode_raw(raw) if isinstance(raw, str) else list(raw), 0)
 
     def _watch(self, value: ValueSchema | None) -> list[int]:
         if not isinstance(value, Choice):
@@ -306,13 +316,20 @@ class Replica:
         return self._ids_by_text
 
     def _complete_all(self, finished: Sequence[tuple[Request, Rendered, Generated, float]]) -> list[Completion]:
-        return [self._complete(*each) for each in finished]
+        completions: list[Completion] = []
+        for each in finished:
+            try:
+                completions.append(self._complete(*each))
+            except Exception as error:  # noqa: BLE001  one reply that cannot be told must not lose the others
+                completions.append(Completion(*each[0].key, failure=Failure("server_error", _in_words(error))))
+        return completions
 
     def _complete(self, request: Request, prompt: Rendered, made: Generated, latency_s: float) -> Completion:
         if made.finish not in ("stop", "length"):
             return Completion(*request.key, failure=Failure("server_error", f"the engine ended with {made.finish!r}"))
+        made = trimmed(made, request.sampling)
         reply = Reply(
-            text=self._renderer.decode(made.token_ids),
+            text=self._renderer.decode(made.token_ids) if made.text is None else made.text,
             finish=made.finish,
             token_ids=pack_ids(made.token_ids),
             tokenizer=self._renderer.fingerprint,
@@ -324,18 +341,15 @@ class Replica:
             attempt=request.attempt,
             latency_s=latency_s,
             num_rendered=prompt.num_rendered,
+            details=details_of(request.options, prompt.token_ids, made, self._renderer.spell),
         )
         return Completion(*request.key, reply=reply)
 
     def _probabilities(self, value: ValueSchema | None, made: Generated) -> dict[str, float] | None:
         if not isinstance(value, Choice) or made.log_probabilities is None:
             return None
-
-        def text_of(token_id: int) -> str:
-            text: str = self._tokenizer.backend_tokenizer.decode([token_id], skip_special_tokens=False)
-            return text
-
-        return option_probabilities(value.options, made.token_ids, made.log_probabilities, text_of, self._end_ids)
+        rows, spell = made.log_probabilities, self._renderer.spell
+        return option_probabilities(value.options, made.token_ids, rows, lambda i: spell([i]), self._end_ids)
 
 
 async def _step(doing: Awaitable[T]) -> T:

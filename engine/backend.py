@@ -33,6 +33,22 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     retry_after_s: float | None = None
 
 
+class RequestOptions(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a client of the endpoint may ask beyond a protocol's steps. Backends that cannot do it reject the request.
+
+    `prompt` stands in place of the messages: text, whose control tokens count as such, or token ids; it may be followed
+    by no token at all (`max_tokens` 0). The completion ends before any of the texts `stop`. With `num_tops` (0 or more)
+    the reply has the log probabilities of its tokens and of that many likeliest ones; `is_echoed` returns the prompt's
+    text and log probabilities too. With `fills_window`, `max_tokens` is cut to what the prompt leaves of the window.
+    """
+
+    prompt: str | tuple[int, ...] | None = None
+    stop: tuple[str, ...] = ()
+    num_tops: int | None = None
+    is_echoed: bool = False
+    fills_window: bool = False
+
+
 class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One attempt of one generation. `priority`: lower is served first. `replica` is the router's choice.
 
@@ -53,6 +69,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     timeout_s: float = 1800.0
     forced_ids: tuple[int, ...] = ()
     weights: str = ""
+    options: RequestOptions | None = None
 
     @property
     def key(self) -> RequestKey:

@@ -16,6 +16,7 @@ from engine.commands.exam import exam
 from engine.commands.judge import judge
 from engine.commands.quality import quality
 from engine.commands.rounds import rounds
+from engine.commands.serve import serve
 from engine.commands.swap import swap
 from engine.commands.train import train
 from engine.simulation.command import simulate
@@ -46,6 +47,7 @@ app.command()(compare)
 app.command()(quality)
 app.command()(train)
 app.command()(swap)
+app.command()(serve)
 
 
 def main() -> None:

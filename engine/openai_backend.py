@@ -133,6 +133,9 @@ class OpenAIBackend:
             raise RuntimeError(f"backend {self.name} must be started before use and not be closed: call start()")
         now_s = time.monotonic()
         for request in batch:
+            if request.options is not None:
+                self._reject(request.key)
+                continue
             self._models.setdefault(request.episode, self.model)
             self._num_submitted += 1
             self._waiting[request.key] = self._num_submitted
@@ -202,6 +205,11 @@ class OpenAIBackend:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._endpoint.close()
+        self._changed.set()
+
+    def _reject(self, key: RequestKey) -> None:
+        message = f"{self.name} must be served here to take these options, got an endpoint: ask that one itself"
+        self._done.append(Completion(*key, failure=Failure("rejected", message)))
         self._changed.set()
 
     def _fill(self) -> None:

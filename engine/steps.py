@@ -53,6 +53,21 @@ class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cached_tokens: int = 0
 
 
+class ReplyDetails(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a request's options asked for beyond the reply: the prompt's text, and log probabilities (natural).
+
+    `tokens`, their `log_probabilities` and `tops` have one entry per token; the first `num_prompt` are the prompt's.
+    `tops` hold the likeliest tokens by text, and the token itself; of tokens with the same text the likeliest counts.
+    The first token of a prompt has neither: nothing comes before it.
+    """
+
+    prompt: str = ""
+    num_prompt: int = 0
+    tokens: tuple[str, ...] = ()
+    log_probabilities: tuple[float | None, ...] = ()
+    tops: tuple[dict[str, float] | None, ...] = ()
+
+
 class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One completion as a protocol receives it and the journal keeps it.
 
@@ -61,6 +76,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     by "+", oldest first, when the model was swapped meanwhile. `started_at` is Unix time; `queue_s` is time spent in
     the scheduler, `latency_s` from submission to completion.
     `num_rendered` counts own turns whose sampled ids could not be reused and were tokenized from text again.
+    `details` are there where a request's options asked for them, which no step does.
     """
 
     text: str
@@ -77,6 +93,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     queue_s: float = 0.0
     latency_s: float = 0.0
     num_rendered: int = 0
+    details: ReplyDetails | None = None
 
     @property
     def is_cut_off(self) -> bool:

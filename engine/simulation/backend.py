@@ -213,6 +213,9 @@ class SimulatedBackend:
 
     def _prepare(self, request: Request) -> Job | None:
         """Return the request as a job, or None after failing it."""
+        if request.options is not None:
+            self._fail(request.key, Failure("rejected", "a simulated model has no log probabilities: serve a real one"))
+            return None
         answer = self._answers.answer(request)
         prompt = self._tokens.prompt(request.episode, request.messages, answer.text, answer.num_content)
         if prompt.num_tokens + max(request.sampling.max_tokens, answer.num_tokens) > self._max_context:

@@ -77,8 +77,21 @@ def test_prompts_take_token_ids_and_a_salt() -> None:
 def test_outputs_have_the_fields_we_read() -> None:
     from vllm.outputs import CompletionOutput, RequestOutput
 
-    assert {"token_ids", "finish_reason", "logprobs"} <= set(CompletionOutput.__dataclass_fields__)
-    assert "num_cached_tokens" in inspect.signature(RequestOutput.__init__).parameters
+    assert {"text", "token_ids", "finish_reason", "logprobs"} <= set(CompletionOutput.__dataclass_fields__)
+    assert {"num_cached_tokens", "prompt_logprobs"} <= set(inspect.signature(RequestOutput.__init__).parameters)
+
+
+def test_log_probabilities_are_read_of_prompt_and_completion() -> None:
+    from vllm.logprobs import Logprob
+    from vllm.outputs import CompletionOutput, RequestOutput
+
+    made = CompletionOutput(0, "so", [7], None, [{7: Logprob(-0.5, 2), 9: Logprob(-0.25, 1)}], finish_reason="stop")
+    output = RequestOutput("r", None, [1, 2], [None, {2: Logprob(-1.0, 1)}], [made], True, num_cached_tokens=None)
+    found = engine._generated(output, "w", True)
+    assert (found.token_ids, found.finish, found.cached_tokens, found.text) == ((7,), "stop", 0, "so")
+    assert found.log_probabilities == [{7: -0.5, 9: -0.25}]
+    assert found.prompt_log_probabilities == [None, {2: -1.0}]
+    assert engine._generated(output, "w", False).text is None
 
 
 def test_a_dead_engine_and_a_bad_request_have_their_own_errors() -> None:

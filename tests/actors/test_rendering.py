@@ -145,3 +145,14 @@ def test_the_fingerprint_ignores_padding_and_template(tokenizer: Any) -> None:
     assert fingerprint_tokenizer(other) == fingerprint_tokenizer(tokenizer)
     other.add_tokens(["<new>"])
     assert fingerprint_tokenizer(other) != fingerprint_tokenizer(tokenizer)
+
+
+def test_a_raw_text_keeps_its_control_tokens_and_ids_are_spelled_with_them(
+    renderer: PromptRenderer, tokenizer: Any
+) -> None:
+    text = "<|im_start|>user\nHow are you?<|im_end|>\n"
+    ids = renderer.encode_raw(text)
+    assert ids == tokenizer.encode(text) and ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert renderer.spell(ids) == text and renderer.spell(ids[:1]) == "<|im_start|>"
+    assert renderer.decode(ids) == "user\nHow are you?\n"
+    assert not set(renderer.encode(text)) & set(tokenizer.all_special_ids)

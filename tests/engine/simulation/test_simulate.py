@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from engine.backend import Completion, Request
+from engine.backend import Completion, Request, RequestOptions
 from engine.cli import app
 from engine.errors import InputError
 from engine.record import EpisodeRecord
@@ -125,6 +125,18 @@ def test_every_request_completes_exactly_once_whatever_fails(seed: int) -> None:
     counts = run_virtual(conserve())
     assert len(counts) == 120
     assert set(counts.values()) == {1}
+
+
+def test_what_only_a_real_model_can_do_is_rejected() -> None:
+    async def ask() -> list[Completion]:
+        backend = make_backend()
+        await backend.start()
+        plain, optional = make_batch(2)
+        await backend.submit([plain, msgspec.structs.replace(optional, options=RequestOptions(num_tops=1))])
+        return await collect(backend, 2)
+
+    done = {completion.episode: completion.failure for completion in run_virtual(ask())}
+    assert done["case.0"] is None and (failure := done["case.1"]) is not None and failure.kind == "rejected"
 
 
 def test_a_cancelled_request_reports_nothing() -> None:

@@ -1,0 +1,1 @@
+"""A pool of served models as an OpenAI-compatible endpoint: what other tools ask over HTTP, the pool answers."""
