@@ -115,6 +115,16 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("setting", ['rounds.placement="colocated"', "rounds.overlap=true"])
+def test_training_in_place_of_the_replicas_and_while_dialogues_are_played(
+    tmp_path: Path, model: Path, setting: str
+) -> None:
+    directory = tmp_path / "out"
+    run_json("rounds", write_config(tmp_path, model), setting, "--out", directory, timeout_s=800)
+    assert_learns(assert_is_sound(directory, 2))
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_two_rounds_of_all_weights_killed_behind_every_step(tmp_path: Path) -> None:
     directory = tmp_path / "out"

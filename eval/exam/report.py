@@ -19,7 +19,7 @@ from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
 from engine.tables import MISSING
 from eval.exam import ItemOutcome, Materials, Source, Vote, set_of
-from eval.exam.rules import ItemRules
+from eval.exam.rules import WAYS, ItemRules, Prompting
 from eval.items import Item
 from eval.scores import Mark, TaskScore, mark_answer, score
 from eval.tasks import find_task
@@ -55,7 +55,7 @@ class SetScore(msgspec.Struct, frozen=True, kw_only=True):
 class ExamScores(msgspec.Struct, frozen=True, kw_only=True):
     """The scores of an exam, set by set, with how it was put."""
 
-    prompting: str
+    prompting: Prompting
     scorer: str
     model: str
     weights: tuple[str, ...]
@@ -276,6 +276,11 @@ def _subjects(scores: ExamScores) -> list[Section]:
 
 def _notes(scores: ExamScores) -> list[Section]:
     rows = [(one.name, note) for one in scores.sets for note in one.source.notes]
+    if WAYS[scores.prompting].is_shown:
+        same = (
+            "no examples file: each item was shown others of its own set; name tasks.NAME.examples for a fair few-shot"
+        )
+        rows += [(one.name, same) for one in scores.sets if one.source.examples == one.source.path]
     rows += [(one.name, f"{one.num_failed} items failed and count as invalid") for one in scores.sets if one.num_failed]
     rows += [
         (one.name, f"{one.score.num_cut_off} replies were cut off before an answer: raise protocol.max_tokens")

@@ -78,6 +78,7 @@ def test_one_set_and_one_way_may_be_chosen_and_are_read_by_people(tmp_path: Path
         config = write_config(tmp_path, stub)
         shown = run("exam", config, "task=medqa", "protocol.prompting=few_shot", "--out", tmp_path / "few")
         assert "forms" in shown and "pubmedqa" not in shown and "few-shot" in shown and "33.3" in shown
+        assert "others of its own set" in shown
         assert {len(call.body["messages"]) for call in stub.chats} == {12}
         stub.calls.clear()
         votes = run_json(
