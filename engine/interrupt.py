@@ -27,10 +27,12 @@ def _unwind(number: int, frame: FrameType | None) -> None:
 class Interrupt:
     """Context manager that owns both signals on the running loop.
 
-    `on_first` is called once; `before_exit` is called right before a forced exit (it must be quick).
+    `on_first` is called once; `before_exit` is called right before a forced exit (it must be quick), which comes
+    `grace_s` seconds after the first signal or with the second.
     """
 
-    def __init__(self, on_first: Callable[[], None], before_exit: Callable[[], None]) -> None:
+    def __init__(self, on_first: Callable[[], None], before_exit: Callable[[], None], grace_s: float = GRACE_S) -> None:
+        self._grace_s = grace_s
         self._on_first = on_first
         self._before_exit = before_exit
         self._deadline: asyncio.TimerHandle | None = None
@@ -56,7 +58,7 @@ class Interrupt:
         if self.code is not None:
             self._exit()
         self.code = 128 + number
-        self._deadline = asyncio.get_running_loop().call_later(GRACE_S, self._exit)
+        self._deadline = asyncio.get_running_loop().call_later(self._grace_s, self._exit)
         self._on_first()
 
     def _exit(self) -> None:

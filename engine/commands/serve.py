@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 TABLES: Final = ("models", "ray", "scheduler")
 """What serving reads of a configuration; a file may have more."""
 ROLE: Final = "assistant"
+CLOSING_S: Final = 30.0
+"""Seconds that replicas and Ray get to end by themselves: nothing is lost while they do, unlike in a run."""
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -181,7 +183,7 @@ async def _serve(plan: Serving, path: Path, door: Door) -> None:
             _say("stopping")
             task.cancel()
 
-        with Interrupt(stop, crew.abort) as interrupt:
+        with Interrupt(stop, crew.abort, CLOSING_S) as interrupt:
             try:
                 await task
             except asyncio.CancelledError:
