@@ -78,6 +78,16 @@ class Corpus:
         return [name for manifest, _ in self._sources.values() for name in damaged_parts(self.rundir, manifest)]
 
 
+def latest_tries(records: Iterable[EpisodeRecord]) -> list[EpisodeRecord]:
+    """Return the latest try of each (case, repeat), sorted by key."""
+    latest: dict[tuple[str, int], EpisodeRecord] = {}
+    for record in records:
+        place = (record.key.case, record.key.repeat)
+        if place not in latest or latest[place].key < record.key:
+            latest[place] = record
+    return sorted(latest.values(), key=lambda record: record.key)
+
+
 def _indices(rundir: RunDirectory) -> list[int]:
     names = [*rundir.episodes.glob("*.manifest.json"), *rundir.journals.glob("*.db")]
     return sorted({int(p.name.split(".")[0]) for p in names if p.name.split(".")[0].isdigit()})

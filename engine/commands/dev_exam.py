@@ -68,9 +68,8 @@ def kept_exam(settings: ExamSettings, directory: Path) -> DevExam | None:
     return open_dev_exam(_tables(settings), directory) if settings.tasks else None
 
 
-def exam_plan(plan: RoundsPlan, directory: Path) -> Plan | None:
-    """Return the plan of one exam, of items or of sampled people; None where there is none."""
-    dev = kept_exam(plan.settings.exam, directory)
+def exam_plan(plan: RoundsPlan, directory: Path, dev: DevExam | None) -> Plan | None:
+    """Return the plan of one exam, of the items kept or of sampled people; None where there is none."""
     if dev is not None:
         return dev.plan(plan.run, plan.model, directory)
     return plan.exam(directory) if plan.items else None

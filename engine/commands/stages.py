@@ -90,8 +90,8 @@ class LocalStages:
         self._served = ""
         self._probed: list[str] = []
         self._active: Run | None = None
-        self._exam = exam_plan(plan, directory)
         self._dev = kept_exam(plan.settings.exam, directory)
+        self._exam = exam_plan(plan, directory, self._dev)
 
     # ------------------------------------------------------------ dialogues
 

@@ -60,6 +60,8 @@ def plan_exam(table: Mapping[str, Any], base: Path) -> Plan:
         plan = make_plan(_run_table(table), base, given=given)
     except InputError as refused:
         raise ConfigError([*problems, *refused.problems]) from None
+    if plan.config.cases.repeats != 1:
+        problems.append(f"cases.repeats must be 1 in an exam, got {plan.config.cases.repeats}: use a way that votes")
     if problems:
         raise ConfigError(problems)
     return plan

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.corpus import Corpus
+from engine.corpus import Corpus, latest_tries
 from engine.errors import InputError
 from engine.files import write_atomic
 from engine.planning import SHARED, thaw_rules
@@ -96,12 +96,7 @@ def read_scores(directory: Path) -> ExamScores:
 
 def read_sat(records: Iterable[EpisodeRecord]) -> list[Sat]:
     """Return the latest try of each item, in the order of sets and lines."""
-    latest: dict[str, EpisodeRecord] = {}
-    for record in records:
-        before = latest.get(record.key.case)
-        if record.status != "cancelled" and (before is None or before.key < record.key):
-            latest[record.key.case] = record
-    found = [_sat(record) for record in latest.values()]
+    found = [_sat(record) for record in latest_tries(one for one in records if one.status != "cancelled")]
     return sorted(found, key=lambda one: (set_of(one.item), one.item.line, one.item.id))
 
 

@@ -6,11 +6,10 @@ from typing import Any, Final
 
 from engine.cases.typed import GIVEN
 from engine.config import read_table
-from engine.corpus import Corpus
+from engine.corpus import Corpus, latest_tries
 from engine.errors import InputError
 from engine.planning import Given, Plan, make_plan
 from engine.protocol import find_protocol
-from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
 from eval.judging.rules import JUDGE, JudgeRules
 from eval.rubric import shipped_rubrics
@@ -48,12 +47,7 @@ def plan_judging(rundir: RunDirectory, table: Mapping[str, Any], base: Path) -> 
 
 def read_transcripts(rundir: RunDirectory) -> list[Transcript]:
     """Return the dialogues of a run's completed episodes, the latest try of each, in order of name."""
-    latest: dict[tuple[str, int], EpisodeRecord] = {}
-    for record in Corpus.open(rundir).iterate(status="completed"):
-        place = (record.key.case, record.key.repeat)
-        if place not in latest or latest[place].key < record.key:
-            latest[place] = record
-    records = sorted(latest.values(), key=lambda record: record.key)
+    records = latest_tries(Corpus.open(rundir).iterate(status="completed"))
     spoken = {name: find_protocol(name, rundir.path).turns for name in {record.protocol for record in records}}
     return [transcript_of(record, spoken[record.protocol]) for record in records]
 

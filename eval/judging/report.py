@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.corpus import Corpus
+from engine.corpus import Corpus, latest_tries
 from engine.errors import InputError
 from engine.files import write_atomic
 from engine.planning import thaw_rules
@@ -67,7 +67,7 @@ def report(rundir: RunDirectory) -> Report:
     judged: list[Judged] = []
     failures: Counter[str] = Counter()
     models: set[str] = set()
-    for record in Corpus.open(rundir):
+    for record in latest_tries(Corpus.open(rundir)):
         models.update(record.models.values())
         if record.outcome:
             outcome = msgspec.json.decode(record.outcome, type=JudgingOutcome)

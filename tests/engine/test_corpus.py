@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.corpus import Corpus
+from engine.corpus import Corpus, latest_tries
 from engine.corpus_parts import Manifest, name_part, read_manifest, remove_leftovers
 from engine.corpus_schema import FIELD_COLUMNS, SCHEMA, columns_of, from_table, to_table
 from engine.errors import JournalError
@@ -191,3 +191,10 @@ def test_datasets_loads_the_parts(tmp_path: Path) -> None:
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"), split="train")
     assert loaded["case_id"][:] == ["a", "b"]
     assert loaded[0]["steps"][0]["reply"]["text"] == "hi"
+
+
+def test_the_latest_try_of_each_repeat_counts() -> None:
+    keys = [EpisodeKey("b", 0), EpisodeKey("a", 0, 1), EpisodeKey("a", 0), EpisodeKey("a", 1), EpisodeKey("a", 0, 2)]
+    records = [EpisodeRecord(key=key, seed=0, protocol="counseling", status="completed") for key in keys]
+    found = [record.key for record in latest_tries(records)]
+    assert found == [EpisodeKey("a", 0, 2), EpisodeKey("a", 1), EpisodeKey("b", 0)]

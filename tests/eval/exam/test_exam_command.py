@@ -144,3 +144,14 @@ def test_the_example_is_an_exam() -> None:
     assert len(plan.cases) == 20 and plan.config.roles == {"examinee": "base"}
     golds = [item.gold for item in plan.cases]
     assert {golds.count(label) for label in "ABCD"} == {5}, "no letter is better to guess than another"
+
+
+def test_an_item_is_put_once() -> None:
+    from engine.config import read_table
+    from engine.errors import InputError
+    from eval.exam.planning import plan_exam
+    from tests.running import ROOT
+
+    table = {**read_table(ROOT / "examples" / "exam.toml"), "cases": {"repeats": 2}}
+    with pytest.raises(InputError, match="cases.repeats must be 1 in an exam, got 2"):
+        plan_exam(table, ROOT / "examples")
