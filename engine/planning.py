@@ -140,7 +140,7 @@ def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, gi
     spec = _collect(problems, lambda: find_protocol(name, base))
     rules = None
     if (found := spec) is not None:
-        rules = _collect(problems, lambda: read_rules(found, table.get("protocol", {})))
+        rules = _collect(problems, lambda: read_rules(found.rules, table.get("protocol", {})))
         spec = found.suited(rules) if found.suited is not None and rules is not None else found
     cases = principles = None
     if config is not None:
@@ -184,9 +184,9 @@ def _kept_shared(spec: ProtocolSpec, kept: Path | None) -> Any:
     return msgspec.json.decode(path.read_bytes(), type=spec.shared)
 
 
-def read_rules(spec: ProtocolSpec, table: object) -> Rules:
-    """Decode the `[protocol]` table with the protocol's own rules type. Raises ConfigError."""
-    rules, problems = decode(spec.rules, table, "protocol.")
+def read_rules(kind: type[R], table: object) -> R:
+    """Decode the `[protocol]` table with a protocol's own rules type. Raises ConfigError."""
+    rules, problems = decode(kind, table, "protocol.")
     problems = problems + (rules.problems() if rules is not None else [])
     if problems or rules is None:
         raise ConfigError(problems)
@@ -195,10 +195,7 @@ def read_rules(spec: ProtocolSpec, table: object) -> Rules:
 
 def thaw_rules(rundir: RunDirectory, kind: type[R]) -> R:
     """Return the rules of an existing run. Raises ConfigError when they are not of that kind."""
-    rules, problems = decode(kind, configuration.read_table(rundir.config).get("protocol", {}), "protocol.")
-    if problems or rules is None:
-        raise ConfigError(problems)
-    return rules
+    return read_rules(kind, configuration.read_table(rundir.config).get("protocol", {}))
 
 
 def _source(source: str, kept: Path | None, name: str) -> str:

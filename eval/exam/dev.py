@@ -64,7 +64,7 @@ def read_dev_exam(tables: Mapping[str, Any], base: Path) -> DevExam:
         problems += refused.problems
     protocol = _protocol(tables)
     try:
-        read_rules(PROTOCOL, protocol)
+        read_rules(PROTOCOL.rules, protocol)
     except InputError as refused:
         problems += refused.problems
     if problems:
