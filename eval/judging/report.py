@@ -60,7 +60,7 @@ def report(rundir: RunDirectory) -> Report:
         pipeline=found.pipeline,
         models=found.models,
         num_transcripts=len(found.judged),
-        num_failed=sum(found.failures.values()),
+        num_failed=len(found.failed),
         dimensions=dimension_figures(found.rubric, verdicts),
     )
     files = [rundir.path / FIGURES, rundir.path / VERDICTS]

@@ -31,14 +31,19 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Judging(msgspec.Struct, frozen=True, kw_only=True):
-    """One judging: its transcripts in order of name. `failures` counts by kind those that no judge gave verdicts on."""
+    """One judging: its transcripts in order of name. `failed` holds those without verdicts, with the kind of error."""
 
     name: str
     rubric: Rubric
     pipeline: str
     models: tuple[str, ...]
     judged: tuple[Judged, ...]
-    failures: Mapping[str, int]
+    failed: Mapping[str, str]
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How many transcripts failed, by kind of error."""
+        return Counter(self.failed.values())
 
 
 def read_judging(rundir: RunDirectory, name: str = "") -> Judging:
@@ -53,7 +58,7 @@ def read_judging(rundir: RunDirectory, name: str = "") -> Judging:
     rules = thaw_rules(rundir, JudgeRules)
     rubric = load_rubric(rules.rubric)
     judged: list[Judged] = []
-    failures: Counter[str] = Counter()
+    failed: dict[str, str] = {}
     models: set[str] = set()
     fingerprints: set[str] = set()
     for record in latest_tries(Corpus.open(rundir)):
@@ -63,8 +68,8 @@ def read_judging(rundir: RunDirectory, name: str = "") -> Judging:
             fingerprints.add(outcome.fingerprint)
             judged.append(Judged(record.key.case, outcome.verdicts))
         elif record.error is not None:
-            failures[record.error.kind] += 1
-    if not judged and not failures:
+            failed[record.key.case] = record.error.kind
+    if not judged and not failed:
         raise InputError(f"{rundir.path}: must hold a judging with at least one transcript, got none: finish it first")
     if fingerprints - {rubric.fingerprint}:
         advice = "put the old file back, or judge again"
@@ -77,7 +82,7 @@ def read_judging(rundir: RunDirectory, name: str = "") -> Judging:
         pipeline=rules.pipeline,
         models=tuple(sorted(models)),
         judged=tuple(sorted(judged, key=lambda one: one.transcript)),
-        failures=failures,
+        failed=failed,
     )
 
 
