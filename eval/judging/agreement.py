@@ -39,10 +39,8 @@ MIN_SUBJECTS: Final = 2
 MAX_EACH: Final = 8
 """People up to whom each is measured against the others: more would fill pages, and take minutes."""
 HEADS: Final = ("measure", "between", "value", "95 % interval", "subjects", "left out", "why")
-CONSENSUS: Final = (
-    "People's consensus is their mean, or the majority of words; a tie is missing. ICC(3,1): consistency, ICC(2,1): "
-    "absolute agreement of single raters; with k, of all their means."
-)
+CONSENSUS: Final = "People's consensus is their mean, or the majority of words; a tie is missing."
+FORMS: Final = "ICC(3,1): consistency, ICC(2,1): absolute agreement of single raters; with k, of all their means."
 
 Kind: TypeAlias = Literal["judges", "people", "judge and people", "person and others"]
 
@@ -280,7 +278,9 @@ def _vote_notes(judgings: Sequence[Judging]) -> list[str]:
 def _sections(figures: AgreementFigures, notes: Sequence[str]) -> list[Section]:
     found = [_section(one, has_rubric=bool(figures.rubric)) for one in figures.dimensions]
     if found:
-        found[-1] = msgspec.structs.replace(found[-1], note=" ".join([CONSENSUS, *notes]))
+        has_icc = any(row[0].startswith("ICC") for section in found for row in section.rows)
+        told = [*([CONSENSUS] if figures.num_people else []), *([FORMS] if has_icc else []), *notes]
+        found[-1] = msgspec.structs.replace(found[-1], note=" ".join(told))
     return [_raters(figures), *found]
 
 

@@ -266,12 +266,12 @@ def _said(outcome: Outcome, names: JudgingComparison) -> str:
 def _middle(mean: float | None, is_binary: bool) -> str:
     if mean is None:
         return MISSING
-    return f"{100 * mean:.0f} %" if is_binary else f"{mean:.2f}"
+    return f"{100 * mean:.1f} %" if is_binary else f"{mean:.2f}"
 
 
 def _signed(value: float, interval: Interval, is_binary: bool) -> str:
     ends = (value, interval.low, interval.high)
-    shown, low, high = (f"{100 * one:+.0f}" if is_binary else f"{one:+.2f}" for one in ends)
+    shown, low, high = (f"{100 * one:+.1f}" if is_binary else f"{one:+.2f}" for one in ends)
     return f"{shown} ({low} to {high})"
 
 

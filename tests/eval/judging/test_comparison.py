@@ -136,7 +136,7 @@ def test_the_report(tmp_path: Path) -> None:
     assert warmth["verdict"] == "B\x1b[31m is better than A"
     assert warmth["no score"] == "missing 1, 0; not applicable 1, 0"
     harm = dict(zip(HEADS, section.rows[1], strict=True))
-    assert (harm["first"], harm["verdict"]) == ("100 %", "no difference: both score the same on every case")
+    assert (harm["first"], harm["verdict"]) == ("100.0 %", "no difference: both score the same on every case")
     assert section.note == (
         "Transcripts only in A: 1. Pipelines differ (single, dual): a difference may be theirs. "
         "Judges differ (small; big): a difference may be theirs."
