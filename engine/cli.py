@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from engine.commands.agree import agree
 from engine.commands.compare import compare
 from engine.commands.exam import exam
 from engine.commands.judge import judge
@@ -43,6 +44,7 @@ app.command()(samples)
 app.command()(rounds)
 app.command()(exam)
 app.command()(judge)
+app.command()(agree)
 app.command()(compare)
 app.command()(quality)
 app.command()(train)

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -113,7 +114,11 @@ def _csv_rows(file: str, text: str, problems: list[str]) -> Iterator[Record]:
     try:
         for row in rows:
             if heads is None:
-                heads = [name.strip() for name in row]
+                heads = [name.strip() for name in row] or None
+                for name, number in Counter(filter(None, heads or ())).items():
+                    if number > 1:
+                        what = f"each column once, got {shown(name)} {number} times"
+                        problems.append(f"{file}: line {begun}: must name {what}: rename or remove one")
             elif len(row) == len(heads):
                 yield Record(file, begun, dict(zip(heads, row, strict=True)))
             elif row:

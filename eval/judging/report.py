@@ -6,31 +6,21 @@ Knows nothing of how judges were asked.
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from engine.corpus import Corpus, latest_tries
-from engine.errors import InputError
 from engine.files import write_atomic
-from engine.planning import thaw_rules
 from engine.protocol import Report, Section
 from engine.rundir import RunDirectory
 from engine.tables import MISSING
-from eval.judging.rules import JudgeRules
-from eval.rubric import Dimension, Rubric, load_rubric
-from eval.verdicts import JudgingOutcome, Rate, Verdict, rate
+from eval.judging.results import read_judging
+from eval.rubric import Dimension, Rubric
+from eval.verdicts import Rate, Verdict, rate
 
 VERDICTS: Final = "verdicts.jsonl"
 FIGURES: Final = "judging.json"
-
-
-class Judged(msgspec.Struct, frozen=True):
-    """One transcript and its verdicts."""
-
-    transcript: str
-    verdicts: tuple[Verdict, ...]
 
 
 class DimensionFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,36 +52,22 @@ class JudgingFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 def report(rundir: RunDirectory) -> Report:
     """Sum up a judging's run and write both files. Raises InputError when nothing was judged."""
-    rules = thaw_rules(rundir, JudgeRules)
-    rubric = load_rubric(rules.rubric)
-    judged: list[Judged] = []
-    failures: Counter[str] = Counter()
-    models: set[str] = set()
-    for record in latest_tries(Corpus.open(rundir)):
-        models.update(record.models.values())
-        if record.outcome:
-            outcome = msgspec.json.decode(record.outcome, type=JudgingOutcome)
-            judged.append(Judged(record.key.case, outcome.verdicts))
-        elif record.error is not None:
-            failures[record.error.kind] += 1
-    if not judged and not failures:
-        raise InputError(f"{rundir.path}: must hold a judging with at least one transcript, got none: finish it first")
-    judged.sort(key=lambda one: one.transcript)
+    found = read_judging(rundir)
+    verdicts = [verdict for one in found.judged for verdict in one.verdicts]
     figures = JudgingFigures(
-        rubric=rubric.name,
-        fingerprint=rubric.fingerprint,
-        pipeline=rules.pipeline,
-        models=tuple(sorted(models)),
-        num_transcripts=len(judged),
-        num_failed=failures.total(),
-        dimensions=dimension_figures(rubric, [verdict for one in judged for verdict in one.verdicts]),
+        rubric=found.rubric.name,
+        fingerprint=found.rubric.fingerprint,
+        pipeline=found.pipeline,
+        models=found.models,
+        num_transcripts=len(found.judged),
+        num_failed=len(found.failed),
+        dimensions=dimension_figures(found.rubric, verdicts),
     )
     files = [rundir.path / FIGURES, rundir.path / VERDICTS]
     write_atomic(files[0], msgspec.json.format(msgspec.json.encode(figures)))
-    write_atomic(files[1], b"".join(msgspec.json.encode(one) + b"\n" for one in judged))
-    return Report(
-        figures={"judging": msgspec.to_builtins(figures)}, sections=[_table(rubric, figures, failures)], files=files
-    )
+    write_atomic(files[1], b"".join(msgspec.json.encode(one) + b"\n" for one in found.judged))
+    table = _table(found.rubric, figures, found.failures)
+    return Report(figures={"judging": msgspec.to_builtins(figures)}, sections=[table], files=files)
 
 
 def dimension_figures(rubric: Rubric, verdicts: Sequence[Verdict]) -> tuple[DimensionFigures, ...]:
@@ -114,7 +90,7 @@ def _figures(dimension: Dimension, verdicts: Iterable[Verdict]) -> DimensionFigu
     )
 
 
-def _table(rubric: Rubric, figures: JudgingFigures, failures: Counter[str]) -> Section:
+def _table(rubric: Rubric, figures: JudgingFigures, failures: Mapping[str, int]) -> Section:
     rows = tuple(
         _cells(dimension, found) for dimension, found in zip(rubric.dimensions, figures.dimensions, strict=True)
     )

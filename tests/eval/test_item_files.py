@@ -28,6 +28,11 @@ def test_csv_rows_may_run_over_lines(tmp_path: Path) -> None:
     assert found == [(2, 'one\n"two" ,\n', "yes"), (6, "three", "no")]
 
 
+def test_blank_lines_before_the_heads_and_columns_without_one_are_let_be(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "\r\n\r\n,q,\r\n1,x,\r\n")
+    assert [(one.line, one.values["q"]) for one in read_records(path)] == [(4, "x")]
+
+
 def test_a_long_csv_field_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "query\n" + "x" * 300_000)
     assert len(read_records(path)[0].values["query"]) == 300_000
@@ -43,6 +48,7 @@ def test_a_long_csv_field_is_read(tmp_path: Path) -> None:
         ("a.jsonl", "\n", "must hold at least one record, got none"),
         ("a.csv", 'q,l\nx,y\n"open,y', "a.csv: line 3: must be a CSV row"),
         ("a.csv", "q,l\nx\n", "a.csv: line 2: must have 2 fields as in the first line, got 1"),
+        ("a.csv", "q,l,q\nx,y,z\n", "a.csv: line 1: must name each column once, got 'q' 2 times"),
         ("a.txt", "x", "must end in .jsonl or .csv"),
     ],
 )
