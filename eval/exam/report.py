@@ -17,7 +17,7 @@ from engine.planning import SHARED, thaw_rules
 from engine.protocol import Report, Section
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
-from engine.tables import MISSING
+from engine.tables import MISSING, in_percent
 from eval.exam import ItemOutcome, Materials, Source, Vote, set_of
 from eval.exam.rules import WAYS, ItemRules, Prompting
 from eval.items import Item
@@ -233,13 +233,13 @@ def _cells(one: SetScore) -> tuple[str, ...]:
     return (
         one.name,
         f"{found.num_items:,}",
-        _percent(found.accuracy),
-        f"{_percent(found.low)} to {_percent(found.high)}",
-        _percent(found.macro_f1),
-        _percent(found.balanced_accuracy),
+        in_percent(found.accuracy),
+        f"{in_percent(found.low)} to {in_percent(found.high)}",
+        in_percent(found.macro_f1),
+        in_percent(found.balanced_accuracy),
         f"{found.num_invalid:,}",
-        _percent(majority),
-        MISSING if found.legacy_accuracy is None else _percent(found.legacy_accuracy),
+        in_percent(majority),
+        MISSING if found.legacy_accuracy is None else in_percent(found.legacy_accuracy),
         standing(found.low, found.high, majority),
     )
 
@@ -257,9 +257,9 @@ def _subjects(scores: ExamScores) -> list[Section]:
             one.name,
             subject.subject,
             f"{subject.num_items:,}",
-            _percent(subject.accuracy),
-            f"{_percent(subject.low)} to {_percent(subject.high)}",
-            _percent(subject.majority),
+            in_percent(subject.accuracy),
+            f"{in_percent(subject.low)} to {in_percent(subject.high)}",
+            in_percent(subject.majority),
         )
         for one in scores.sets
         if len(one.score.subjects) > 1
@@ -283,7 +283,3 @@ def _notes(scores: ExamScores) -> list[Section]:
         if one.score.num_cut_off
     ]
     return [Section(title="Notes", columns=("set", "note"), rows=tuple(rows))] if rows else []
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
