@@ -246,7 +246,7 @@ def _right(items: Sequence[ItemResult]) -> tuple[float, ...]:
 
 def _refuse_strangers(task: str, pairs: Sequence[tuple[ItemResult, ItemResult]]) -> None:
     problems = [
-        f"{task}: item {one.id} must be the same question in both exams, got two: take both exams from one file"
+        f"{task}: item {one.id} must be the same question in both exams, got two: take both exams of the same items"
         for one, other in pairs
         if one.digest and other.digest and one.digest != other.digest
     ]

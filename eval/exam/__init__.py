@@ -138,6 +138,8 @@ def majority(answers: Sequence[str | None]) -> str | None:
 def _candidates(item: Item, materials: Materials, seed: int | None) -> list[Item]:
     """Return the examples that may be shown with an item, in order; with a seed at most `MAX_CANDIDATES`, drawn."""
     others = [one for one in materials.pools[set_of(item)].items if one.question != item.question]
+    if find_task(item.task).is_by_kind:
+        others = [one for one in others if one.subject == item.subject]
     if seed is not None and len(others) > MAX_CANDIDATES:
         return random.Random(f"candidates {seed}").sample(others, MAX_CANDIDATES)
     return others

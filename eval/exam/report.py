@@ -21,7 +21,7 @@ from engine.tables import MISSING, in_percent
 from eval.exam import ItemOutcome, Materials, Source, Vote, set_of
 from eval.exam.rules import WAYS, ItemRules, Prompting
 from eval.items import Item
-from eval.scores import Mark, TaskScore, mark_answer, score
+from eval.scores import Mark, SubjectScore, TaskScore, mark_answer, score
 from eval.tasks import find_task
 
 ITEMS: Final = "items.parquet"
@@ -29,6 +29,10 @@ SCORES: Final = "exam.json"
 NOTE: Final = (
     "Accuracy with its 95 % interval (Wilson); an invalid reply is wrong. Majority: what giving the most frequent "
     "right answer to every item would get. Legacy: by the published rules, defects included."
+)
+CHANCE: Final = (
+    "Normalised: the accuracy on a scale on which drawing options blindly gets 0 and all right 100; below 0 is worse"
+    " than drawing."
 )
 
 
@@ -170,6 +174,10 @@ def _figures(one: SetScore, scorer: str) -> dict[str, Any]:
         "baselines": {baseline.name: baseline.figures.accuracy for baseline in found.baselines},
         "legacy": legacy,
         "subjects": {subject.subject: subject.accuracy for subject in found.subjects},
+        "normalised": found.normalised,
+        "normalised_subjects": {
+            subject.subject: subject.normalised for subject in found.subjects if subject.normalised is not None
+        },
         "notes": list(one.source.notes),
     }
 
@@ -252,21 +260,30 @@ def standing(low: float, high: float, majority: float) -> str:
 
 
 def _subjects(scores: ExamScores) -> list[Section]:
-    rows = tuple(
-        (
-            one.name,
-            subject.subject,
-            f"{subject.num_items:,}",
-            in_percent(subject.accuracy),
-            f"{in_percent(subject.low)} to {in_percent(subject.high)}",
-            in_percent(subject.majority),
-        )
-        for one in scores.sets
-        if len(one.score.subjects) > 1
-        for subject in one.score.subjects
-    )
-    heads = ("set", "subject", "items", "accuracy", "95 %", "majority")
-    return [Section(title="By subject", columns=heads, rows=rows)] if rows else []
+    """Return a row per subject; where scores are told beside chance, a row of the whole set and a column of these."""
+    told = [one for one in scores.sets if one.score.normalised is not None or len(one.score.subjects) > 1]
+    has_chance = any(one.score.normalised is not None for one in told)
+    rows = []
+    for one in told:
+        found, majority = one.score, one.score.baselines[0].figures.accuracy
+        if found.normalised is not None:
+            rows.append((one.name, "all", *_shares(found, majority), _normalised(found.normalised)))
+        for subject in found.subjects if len(found.subjects) > 1 else ():
+            told_of = (*_shares(subject, subject.majority), _normalised(subject.normalised))
+            rows.append((one.name, subject.subject, *told_of))
+    heads = ("set", "subject", "items", "accuracy", "95 %", "majority", "normalised")
+    width = len(heads) if has_chance else len(heads) - 1
+    cells = tuple(row[:width] for row in rows)
+    return [Section(title="By subject", columns=heads[:width], rows=cells, note=CHANCE * has_chance)] if rows else []
+
+
+def _shares(found: TaskScore | SubjectScore, majority: float) -> tuple[str, ...]:
+    interval = f"{in_percent(found.low)} to {in_percent(found.high)}"
+    return f"{found.num_items:,}", in_percent(found.accuracy), interval, in_percent(majority)
+
+
+def _normalised(score: float | None) -> str:
+    return MISSING if score is None else in_percent(score)
 
 
 def _notes(scores: ExamScores) -> list[Section]:
