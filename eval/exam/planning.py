@@ -19,6 +19,7 @@ from engine.config_decode import decode
 from engine.errors import ConfigError, InputError
 from engine.planning import Given, Plan, make_plan
 from eval.exam import EXAMINEE, Materials, Pool, Source
+from eval.exposure import find_exposure, sources_in
 from eval.items import Item, ItemSet
 from eval.tasks import find_task
 from eval.tasks.loading import load_items, of_subject
@@ -53,9 +54,16 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     tasks: dict[str, TaskSettings] = {}
 
 
-def plan_exam(table: Mapping[str, Any], base: Path) -> Plan:
-    """Resolve an exam's configuration; relative paths hold from `base`. Raises InputError with every problem found."""
+def plan_exam(table: Mapping[str, Any], base: Path, against: Sequence[Path] = ()) -> Plan:
+    """Resolve an exam's configuration; relative paths hold from `base`. Raises InputError with every problem found.
+
+    What of the items stands in the corpora `against` is looked up now and kept with what the items share.
+    """
     problems: list[str] = []
+    try:
+        sources_in(against)
+    except InputError as refused:
+        problems += refused.problems
     chosen, faults = decode(Chosen, {name: inner for name, inner in table.items() if name in OWN}, "")
     problems += faults
     given = Given([], Materials({}, {}))
@@ -69,6 +77,8 @@ def plan_exam(table: Mapping[str, Any], base: Path) -> Plan:
         problems.append(f"cases.repeats must be 1 in an exam, got {plan.config.cases.repeats}: use a way that votes")
     if problems:
         raise ConfigError(problems)
+    if against:
+        plan.shared = msgspec.structs.replace(plan.shared, exposure=find_exposure(plan.cases, against))
     return plan
 
 

@@ -15,11 +15,13 @@ from engine.errors import InputError
 from engine.files import write_atomic
 from engine.planning import SHARED, thaw_rules
 from engine.protocol import Report, Section
+from engine.protocols.exam import wilson
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
 from engine.tables import MISSING, in_percent
 from eval.exam import ItemOutcome, Materials, Source, Vote, set_of
 from eval.exam.rules import WAYS, ItemRules, Prompting
+from eval.exposure import Exposure
 from eval.items import Item
 from eval.scores import Mark, SubjectScore, TaskScore, mark_answer, score
 from eval.tasks import find_task
@@ -47,13 +49,31 @@ class Sat(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class CleanScore(msgspec.Struct, frozen=True, kw_only=True):
+    """How many items of a set stand in a training corpus, of those that could be looked for, and the score of all
+    others (the unchecked among them), with a 95 % interval; None where none or nothing but overlaps.
+    """
+
+    num_checked: int
+    num_overlapping: int
+    num_items: int
+    accuracy: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Share of the checked items that overlap, None where none could be checked."""
+        return self.num_overlapping / self.num_checked if self.num_checked else None
+
+
 class SetScore(msgspec.Struct, frozen=True, kw_only=True):
-    """The score of one set of items, and where they came from."""
+    """The score of one set of items, and where they came from; `clean` where a training corpus was named."""
 
     name: str
     source: Source
     score: TaskScore
     num_failed: int = 0
+    clean: CleanScore | None = None
 
 
 class ExamScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +95,7 @@ def report(rundir: RunDirectory) -> Report:
     scores = score_sat(sat, read_materials(rundir), rules)
     write_atomic(rundir.path / SCORES, msgspec.json.format(msgspec.json.encode(scores)))
     write_items(rundir.path / ITEMS, sat)
-    sections = [_table(scores), *_subjects(scores), *_notes(scores)]
+    sections = [_table(scores), *_subjects(scores), *_clean(scores), *_notes(scores)]
     return Report(figures=figures(scores), sections=sections, files=[rundir.path / SCORES, rundir.path / ITEMS])
 
 
@@ -143,11 +163,27 @@ def score_sat(sat: Sequence[Sat], materials: Materials, rules: ItemRules) -> Exa
                 source=materials.sources[name],
                 score=score(find_task(materials.sources[name].task), [one.mark for one in found]),
                 num_failed=sum(bool(one.error) for one in found),
+                clean=clean_score(found, materials.exposure) if materials.exposure is not None else None,
             )
             for name, found in by_set.items()
             if found
         ),
     )
+
+
+def clean_score(sat: Sequence[Sat], exposure: Exposure) -> CleanScore:
+    """Return the score of the items of one set that stand in no training corpus."""
+    overlapping = {one.id for one in exposure.found}
+    others = [one.mark for one in sat if one.item.id not in overlapping]
+    num_unchecked = len({one.item.id for one in sat}.intersection(exposure.unchecked))
+    found = CleanScore(
+        num_checked=len(sat) - num_unchecked, num_overlapping=len(sat) - len(others), num_items=len(others)
+    )
+    if not others or not found.num_overlapping:
+        return found
+    num_right = sum(mark.is_right for mark in others)
+    interval = wilson(num_right, len(others))
+    return msgspec.structs.replace(found, accuracy=num_right / len(others), interval=interval)
 
 
 def figures(scores: ExamScores) -> dict[str, Any]:
@@ -179,7 +215,7 @@ def _figures(one: SetScore, scorer: str) -> dict[str, Any]:
             subject.subject: subject.normalised for subject in found.subjects if subject.normalised is not None
         },
         "notes": list(one.source.notes),
-    }
+    } | ({"clean": {**msgspec.to_builtins(one.clean), "share": one.clean.share}} if one.clean is not None else {})
 
 
 def write_items(path: Path, sat: Sequence[Sat]) -> None:
@@ -284,6 +320,23 @@ def _shares(found: TaskScore | SubjectScore, majority: float) -> tuple[str, ...]
 
 def _normalised(score: float | None) -> str:
     return MISSING if score is None else in_percent(score)
+
+
+def _clean(scores: ExamScores) -> list[Section]:
+    rows = tuple(
+        (one.name, *_clean_cells(one.clean), in_percent(one.score.accuracy))
+        for one in scores.sets
+        if one.clean is not None
+    )
+    heads = ("set", "looked for", "overlap", "share", "others", "accuracy of the others", "95 %", "accuracy of all")
+    return [Section(title="Items that stand in the training corpus", columns=heads, rows=rows)] if rows else []
+
+
+def _clean_cells(clean: CleanScore) -> tuple[str, ...]:
+    shares = [MISSING if value is None else in_percent(value) for value in (clean.share, clean.accuracy)]
+    interval = MISSING if clean.interval is None else " to ".join(map(in_percent, clean.interval))
+    counts = (f"{number:,}" for number in (clean.num_checked, clean.num_overlapping))
+    return (*counts, shares[0], f"{clean.num_items:,}", shares[1], interval)
 
 
 def _notes(scores: ExamScores) -> list[Section]:
