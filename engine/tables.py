@@ -56,6 +56,11 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.0f} %" if whole else MISSING
 
 
+def in_percent(share: float) -> str:
+    """Return a share of 1 in percent, with one decimal and without the sign."""
+    return f"{100 * share:.1f}"
+
+
 def make_console() -> "Console":
     """Return the console on standard output; off a terminal it is as wide as a wide page."""
     from rich.console import Console

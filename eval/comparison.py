@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.errors import InputError
+from engine.tables import in_percent
 from eval.statistics.bootstrap import RESAMPLES, percentiles
 from eval.statistics.differences import (
     Difference,
@@ -159,14 +160,14 @@ def table_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """Return the comparison as cells of text under `HEADS`, points in percent, the average last."""
     rows = [_row(one) for one in comparison.tasks]
     mean = comparison.average
-    ends = (_percent(mean.first), _percent(mean.second), _points(mean.value, mean.interval))
+    ends = (in_percent(mean.first), in_percent(mean.second), _points(mean.value, mean.interval))
     return [*rows, ("average", "", *ends, "", "", "bootstrap", "")]
 
 
 def _row(one: TaskComparison) -> tuple[str, ...]:
     found = one.difference
     compared = f"{found.num_first}" if found.is_paired else f"{found.num_first}, {found.num_second}"
-    shares = (f"{_percent(side.value)} {_range(side.interval)}" for side in (one.first, one.second))
+    shares = (f"{in_percent(side.value)} {_range(side.interval)}" for side in (one.first, one.second))
     tested = (f"{found.p:.3g}", f"{one.holm_p:.3g}", found.test)
     verdict = "; ".join((one.verdict, *one.notes))
     return (one.task, compared, *shares, _points(found.value, found.interval), *tested, verdict)
@@ -245,7 +246,7 @@ def _right(items: Sequence[ItemResult]) -> tuple[float, ...]:
 
 def _refuse_strangers(task: str, pairs: Sequence[tuple[ItemResult, ItemResult]]) -> None:
     problems = [
-        f"{task}: item {one.id} must be the same question in both exams, got two: take both exams from one file"
+        f"{task}: item {one.id} must be the same question in both exams, got two: take both exams of the same items"
         for one, other in pairs
         if one.digest and other.digest and one.digest != other.digest
     ]
@@ -295,12 +296,8 @@ def _accuracy(task: TaskResult | None) -> Accuracy | None:
     return accuracy(task) if task is not None else None
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
 def _range(interval: Interval) -> str:
-    return f"({_percent(interval.low)} to {_percent(interval.high)})"
+    return f"({in_percent(interval.low)} to {in_percent(interval.high)})"
 
 
 def _points(value: float, interval: Interval) -> str:

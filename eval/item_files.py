@@ -9,11 +9,15 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from engine.errors import InputError
+
+Columns: TypeAlias = Callable[[Sequence[str]], Sequence[str] | None]
+"""Given the first row of a CSV file, the names of its columns where that row is a record already; None where it names
+them itself."""
 
 SUFFIXES: Final = (".jsonl", ".csv")
 MAX_FIELD_CHARS: Final = 10_000_000
@@ -35,17 +39,18 @@ class Record(NamedTuple):
         return f"{self.file}: line {self.line}"
 
 
-def read_records(source: str | Path, *, split: str = "test") -> list[Record]:
+def read_records(source: str | Path, *, split: str = "test", columns: Columns = lambda first: None) -> list[Record]:
     """Read a file, the files of a folder in order of name, or a split of a data set (`NAME` or `NAME:CONFIGURATION`).
 
-    A folder without such files is read as a local data set. Raises InputError with every fault found.
+    A folder without such files is read as a local data set. `columns` tells CSV files that begin with a record; by
+    default the first row names the columns. Raises InputError with every fault found.
     """
     path = Path(source)
     problems: list[str] = []
     if path.is_file():
-        records = list(_read_file(path, problems))
+        records = list(_read_file(path, columns, problems))
     elif path.is_dir() and (paths := sorted(one for one in path.iterdir() if one.suffix.lower() in SUFFIXES)):
-        records = [record for one in paths for record in _read_file(one, problems)]
+        records = [record for one in paths for record in _read_file(one, columns, problems)]
     elif path.is_dir() or (path.suffix.lower() not in SUFFIXES and _NAME.fullmatch(str(source))):
         records = _read_data_set(str(source), split)
     else:
@@ -64,7 +69,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
-def _read_file(path: Path, problems: list[str]) -> Iterator[Record]:
+def _read_file(path: Path, columns: Columns, problems: list[str]) -> Iterator[Record]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -78,7 +83,7 @@ def _read_file(path: Path, problems: list[str]) -> Iterator[Record]:
     if suffix not in SUFFIXES:
         problems.append(f"{path}: must end in {' or '.join(SUFFIXES)}, got {path.suffix!r}: convert or rename the file")
         return
-    yield from (_jsonl if suffix == ".jsonl" else _csv)(str(path), text, problems)
+    yield from _jsonl(str(path), text, problems) if suffix == ".jsonl" else _csv(str(path), text, columns, problems)
 
 
 def _jsonl(file: str, text: str, problems: list[str]) -> Iterator[Record]:
@@ -98,35 +103,47 @@ def _jsonl(file: str, text: str, problems: list[str]) -> Iterator[Record]:
             problems.append(f"{file}: line {number}: must be a JSON object, got {shown(values)}: correct the line")
 
 
-def _csv(file: str, text: str, problems: list[str]) -> Iterator[Record]:
+def _csv(file: str, text: str, columns: Columns, problems: list[str]) -> Iterator[Record]:
     limit = csv.field_size_limit(MAX_FIELD_CHARS)
     try:
-        yield from list(_csv_rows(file, text, problems))
+        yield from list(_csv_rows(file, text, columns, problems))
     finally:
         csv.field_size_limit(limit)
 
 
-def _csv_rows(file: str, text: str, problems: list[str]) -> Iterator[Record]:
+def _csv_rows(file: str, text: str, columns: Columns, problems: list[str]) -> Iterator[Record]:
     """Yield the rows; a quoted field may run over lines, so a row's line is the one after the last row's end."""
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    heads: list[str] | None = None
+    heads: Sequence[str] | None = None
+    wanted = ""
     begun = 1
     try:
         for row in rows:
-            if heads is None:
-                heads = [name.strip() for name in row] or None
-                for name, number in Counter(filter(None, heads or ())).items():
-                    if number > 1:
-                        what = f"each column once, got {shown(name)} {number} times"
-                        problems.append(f"{file}: line {begun}: must name {what}: rename or remove one")
+            if not row:
+                pass
+            elif heads is None and (heads := columns(row)) is None:
+                heads = [name.strip() for name in row]
+                wanted = f"{len(heads)} fields as in the first line"
+                problems += [f"{file}: line {begun}: {problem}" for problem in _named_twice(heads)]
             elif len(row) == len(heads):
                 yield Record(file, begun, dict(zip(heads, row, strict=True)))
-            elif row:
-                what = f"{len(heads)} fields as in the first line, got {len(row)}"
-                problems.append(f"{file}: line {begun}: must have {what}: correct its quotes and commas")
+            else:
+                what = wanted or f"{len(heads)} fields ({', '.join(heads)})"
+                problems.append(
+                    f"{file}: line {begun}: must have {what}, got {len(row)}: correct its quotes and commas"
+                )
             begun = rows.line_num + 1
     except csv.Error as error:
         problems.append(f"{file}: line {begun}: must be a CSV row, got {error}: correct its quotes")
+
+
+def _named_twice(heads: Sequence[str]) -> list[str]:
+    """Return a sentence for each column that is named more than once."""
+    return [
+        f"must name each column once, got {shown(name)} {number} times: rename or remove one"
+        for name, number in Counter(filter(None, heads)).items()
+        if number > 1
+    ]
 
 
 def _read_data_set(source: str, split: str) -> list[Record]:

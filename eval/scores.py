@@ -5,6 +5,7 @@ taken over the classes that occur among the right answers; an answer of another 
 models or how the replies came about.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -21,7 +22,8 @@ CUT_OFF = "length"
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """One scored reply; `answer` is the label it gives, None when it is invalid.
 
-    `legacy_right` is what the published rule makes of it, None where the task has none.
+    `legacy_right` is what the published rule makes of it, None where the task has none. `chance` is the share of right
+    answers among options drawn blindly, None where the task's score is not told beside it.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     legacy_right: bool | None = None
     is_legacy_default: bool = False
     is_legacy_unread: bool = False
+    chance: float | None = None
 
     @property
     def is_right(self) -> bool:
@@ -56,7 +59,10 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubjectScore(msgspec.Struct, frozen=True, kw_only=True):
-    """The score of one subject's items, with a 95 % interval and the share of the most frequent right answer."""
+    """The score of one subject's items, with a 95 % interval and the share of the most frequent right answer.
+
+    `normalised` as in a `TaskScore`.
+    """
 
     subject: str
     num_items: int
@@ -66,6 +72,7 @@ class SubjectScore(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     majority: float
+    normalised: float | None = None
 
 
 class TaskScore(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +80,7 @@ class TaskScore(msgspec.Struct, frozen=True, kw_only=True):
 
     The first baseline is the majority class. `legacy_accuracy` is by the published rule, None where there is none or
     where it cannot read `num_legacy_unread` of the published gold texts; `num_legacy_default` is its OOD count.
+    `normalised` is the accuracy on a scale on which chance is 0, None for tasks that are not told so.
     """
 
     task: str
@@ -91,6 +99,7 @@ class TaskScore(msgspec.Struct, frozen=True, kw_only=True):
     num_legacy_default: int
     num_legacy_unread: int
     subjects: tuple[SubjectScore, ...]
+    normalised: float | None = None
 
     @property
     def invalid_rate(self) -> float:
@@ -116,6 +125,7 @@ def mark_answer(task: Task, item: Item, answer: str | None, text: str, *, is_cut
         legacy_right=legacy.is_right if legacy is not None else None,
         is_legacy_default=legacy is not None and legacy.is_default,
         is_legacy_unread=legacy is not None and legacy.is_unread,
+        chance=1 / len(item.options) if task.is_by_kind else None,
     )
 
 
@@ -146,7 +156,21 @@ def score(task: Task, marks: Sequence[Mark]) -> TaskScore:
         num_legacy_default=sum(one.is_legacy_default for one in marks),
         num_legacy_unread=num_unread,
         subjects=_subjects(marks),
+        normalised=normalised(marks),
     )
+
+
+def normalised(marks: Sequence[Mark]) -> float | None:
+    """Return (accuracy - chance) / (1 - chance), chance being the mean over the items: 1 is all right, below 0 is worse
+    than drawing options blindly. None where an item has no chance, or nothing but.
+
+    Source: the normalised preferred metric of BIG-Bench (Srivastava et al. 2022, arXiv 2206.04615), times 1/100.
+    """
+    chances = [one.chance for one in marks if one.chance is not None]
+    chance = math.fsum(chances) / len(marks)
+    if len(chances) < len(marks) or chance == 1:
+        return None
+    return (sum(one.is_right for one in marks) / len(marks) - chance) / (1 - chance)
 
 
 def figures(golds: Sequence[str], answers: Sequence[str | None]) -> Figures:
@@ -191,4 +215,5 @@ def _subject(name: str, marks: Sequence[Mark]) -> SubjectScore:
         low=low,
         high=high,
         majority=max(Counter(one.gold for one in marks).values()) / len(marks),
+        normalised=normalised(marks),
     )

@@ -135,6 +135,14 @@ def test_without_items_nothing_is_asked_of_the_exam(tmp_path: Path) -> None:
     assert stored_resolution(tmp_path / "out") is None
 
 
+def test_items_that_are_made_may_be_the_exam(tmp_path: Path) -> None:
+    settings, dev = plan(tmp_path, "exam.tasks={general = {num_items = 3}}")
+    assert len(dev.items) == 3 * 17 and dev.items[0].id == "general/larger/1"
+    create(tmp_path / "out", settings, dev)
+    found = stored_resolution(tmp_path / "out")
+    assert found is not None and found.num_items == 3 * 17
+
+
 def test_items_that_stand_in_cases_or_rows_are_named(tmp_path: Path) -> None:
     settings, dev = plan(tmp_path)
     assert case_warning(settings, dev) == ""

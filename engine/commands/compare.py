@@ -34,7 +34,7 @@ def compare(
         sys.stdout.write(msgspec.json.encode(course).decode() + "\n")
         return
     pairs = course.against_first if len(results) == 2 else (*course.against_first, *course.against_before[1:])
-    sections = [_section(one) for one in pairs]
+    sections = [section for one in pairs for section in (_section(one), *_further(one))]
     print_view(Group(*spaced([section_view(one) for one in [*sections, *(_paper(results) if paper else [])]])))
 
 
@@ -55,6 +55,20 @@ def _section(one: "Comparison") -> "Section":
 
     left_out = f"Only one of them took: {', '.join(one.left_out)}." if one.left_out else ""
     return Section(title=f"{one.first} against {one.second}", columns=HEADS, rows=tuple(table_rows(one)), note=left_out)
+
+
+def _further(one: "Comparison") -> "list[Section]":
+    """Return the further scores of the tasks side by side, as shares of 1; nothing is tested on them."""
+    from engine.protocol import Section
+
+    rows = tuple(
+        (task.task, name, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+        for task in one.tasks
+        for name, (before, after) in task.scores.items()
+    )
+    title = f"Further scores of {one.first} and {one.second}, not tested"
+    heads = ("task", "score", "first", "second", "difference")
+    return [Section(title=title, columns=heads, rows=rows)] if rows else []
 
 
 def _paper(results: "list[ExamResult]") -> "list[Section]":

@@ -21,12 +21,11 @@ from eval.exam.dev import (
     Resolution,
     compare_runs,
     open_dev_exam,
-    overlap_warning,
     read_dev_exam,
     resolve,
     score_run,
-    texts_in,
 )
+from eval.exposure import overlap_warning, texts_in
 from eval.statistics.power import Design, decide
 from training.monitors import EXAM_CHANGE, EXAM_POINTS, Rule
 from training.round_log import BEFORE, ExamChange

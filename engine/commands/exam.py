@@ -1,5 +1,6 @@
 """`sandplay exam`: put the items of published tests to a served model, and score them."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,10 @@ def exam(
         list[str] | None,
         typer.Argument(metavar="[task=NAME] [subject=NAME] [a.b=c]...", help="Settings that replace the file's."),
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Training rows or a run to look for the items in; may be given repeatedly."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to make (default: runs/NAME-TIME).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:
@@ -21,10 +26,13 @@ def exam(
     from engine import config as configuration
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
     from engine.commands.running import run_new
+    from engine.transcript import printable
     from eval.exam.planning import plan_exam
 
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
-    plan = plan_exam(table, config.parent.absolute())
+    plan = plan_exam(table, config.parent.absolute(), against or ())
+    if plan.shared.exposure is not None:
+        print(printable(plan.shared.exposure.sentence, markup=False), file=sys.stderr, flush=True)
     paths = prepare_models(plan)
     forecast_plan(plan, paths)
     uvloop.run(run_new(plan, paths, out or default_directory(plan.config.name), as_json))

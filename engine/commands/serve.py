@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     import msgspec
 
     from actors.crew import LocalCrew
+    from engine.backend import Backend
     from engine.config import Config, SchedulerConfig, VllmConfig
+    from engine.endpoint.desk import Desk
     from engine.rundir import RunDirectory
 
 TABLES: Final = ("models", "ray", "scheduler")
@@ -58,7 +62,7 @@ def serve(
     path = prepare_model(plan.model.model, plan.model.max_model_len)
     with bind(host, port) as bound:
         if host not in LOOPBACK:
-            _say(f"{host} may be reached from other machines: the connection is not encrypted, the key is all there is")
+            say(f"{host} may be reached from other machines: the connection is not encrypted, the key is all there is")
         uvloop.run(_serve(plan, path, Door(bound, key, where, max_inflight, as_json)))
 
 
@@ -167,6 +171,24 @@ def read_key(key_env: str) -> tuple[str, str]:
 
 async def _serve(plan: Serving, path: Path, door: Door) -> None:
     """Bring the pool up, answer until interrupted, end everything. Raises RunError when the pool is beyond help."""
+    host, port = door.bound.getsockname()[:2]
+    rundir = scratch_directory(f"{host.replace(':', '_')}-{port}")
+    with suppress(Stopped):
+        async with open_crew(plan, path, rundir) as crew:
+            await _answer(crew, plan, path, door)
+
+
+class Stopped(Exception):
+    """A signal ended the work with a crew; carries the exit code."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"stopped with {code}")
+
+
+@asynccontextmanager
+async def open_crew(plan: Serving, path: Path, rundir: "RunDirectory") -> AsyncIterator["LocalCrew"]:
+    """Give the crew of what is served, not started; end it behind, or when a signal comes. Raises `Stopped` then."""
     import asyncio
 
     from actors.crew import LocalCrew
@@ -174,38 +196,37 @@ async def _serve(plan: Serving, path: Path, door: Door) -> None:
 
     serving = {plan.pool: plan.checkpoint} if plan.checkpoint is not None else None
     crew = LocalCrew(plan.config, {plan.pool: path}, needs_embedder=False, serving=serving)
-    rundir = _directory(door.bound)
+    task = asyncio.current_task()
+    assert task is not None
+    is_working = True
     with rundir.lock():
-        crew.attach(rundir, _say)
-        task: asyncio.Future[None] = asyncio.ensure_future(_answer(crew, plan, path, door))
+        crew.attach(rundir, say)
 
         def stop() -> None:
-            _say("stopping")
-            task.cancel()
+            say("stopping")
+            if is_working:
+                task.cancel()
 
         with Interrupt(stop, crew.abort, CLOSING_S) as interrupt:
             try:
-                await task
+                yield crew
             except asyncio.CancelledError:
                 if interrupt.code is None:
                     raise
+                task.uncancel()
+                raise Stopped(interrupt.code) from None
             finally:
+                # A signal that comes now must not interrupt the ending of what was started.
+                is_working = False
                 await crew.close()
 
 
 async def _answer(crew: "LocalCrew", plan: Serving, path: Path, door: Door) -> None:
-    from engine.endpoint.desk import Desk
     from engine.endpoint.server import Endpoint, listening, url_of
-    from engine.retry import RetryPolicy
 
     await crew.start()
-    pool, settings = crew.pools[plan.pool], plan.scheduler
-    desk = Desk(
-        pool,
-        retry=RetryPolicy(max_attempts=settings.max_attempts, max_wait_s=settings.max_wait_s),
-        timeout_s=settings.request_timeout_s,
-        max_open=door.max_inflight,
-    )
+    pool = crew.pools[plan.pool]
+    desk = desk_of(plan, pool, door.max_inflight)
     async with listening(Endpoint(desk, plan.names, door.key), door.bound):
         figures = {
             "url": url_of(door.bound),
@@ -216,9 +237,23 @@ async def _answer(crew: "LocalCrew", plan: Serving, path: Path, door: Door) -> N
             "weights": pool.replicas()[0].weights,
         }
         if not door.key_env:
-            _say(f"key, shown this once: {door.key}")
+            say(f"key, shown this once: {door.key}")
         print(json.dumps(figures) if door.as_json else "\n".join(_lines(figures)), flush=True)
         await desk.run()
+
+
+def desk_of(plan: Serving, pool: "Backend", max_open: int = 1024) -> "Desk":
+    """Return a desk that asks a pool as the configuration says."""
+    from engine.endpoint.desk import Desk
+    from engine.retry import RetryPolicy
+
+    settings = plan.scheduler
+    return Desk(
+        pool,
+        retry=RetryPolicy(max_attempts=settings.max_attempts, max_wait_s=settings.max_wait_s),
+        timeout_s=settings.request_timeout_s,
+        max_open=max_open,
+    )
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
@@ -230,8 +265,8 @@ def _lines(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _directory(bound: "socket.socket") -> "RunDirectory":
-    """Return a fresh directory for a server on this address, after clearing up behind servers that were killed."""
+def scratch_directory(name: str) -> "RunDirectory":
+    """Return a fresh directory for what is served outside of runs, after clearing up behind what was killed."""
     from actors.processes import ProcessTable
     from engine.caches import cache_directory
     from engine.errors import RunHeld
@@ -246,13 +281,13 @@ def _directory(bound: "socket.socket") -> "RunDirectory":
                 shutil.rmtree(path)
         except RunHeld:
             continue
-    host, port = bound.getsockname()[:2]
-    rundir = RunDirectory(root / f"{host.replace(':', '_')}-{port}")
+    rundir = RunDirectory(root / name)
     rundir.path.mkdir(mode=0o700, exist_ok=True)
     return rundir
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line of news on stderr."""
     from engine.transcript import printable
 
     print(printable(text, markup=False), file=sys.stderr, flush=True)

@@ -20,6 +20,7 @@ from engine.rundir import RunDirectory
 from engine.steps import Choice, Generate, Protocol, Reply, Sampling, ask, enter, parallel, similar
 from engine.views import View
 from eval.exam.rules import ItemRules
+from eval.exposure import Exposure
 from eval.items import Item, Shot, reordered
 from eval.tasks import find_task
 
@@ -56,11 +57,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class Materials(msgspec.Struct, frozen=True):
-    """What all episodes of an exam share, by the name of the set: examples, and where the items came from."""
+class Materials(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What all episodes of an exam share, by the name of the set: examples, and where the items came from.
+
+    `exposure` is what was found of the items in a training corpus, None where nobody named one.
+    """
 
     pools: dict[str, Pool]
     sources: dict[str, Source]
+    exposure: Exposure | None = None
 
 
 def set_of(item: Item) -> str:
@@ -138,6 +143,8 @@ def majority(answers: Sequence[str | None]) -> str | None:
 def _candidates(item: Item, materials: Materials, seed: int | None) -> list[Item]:
     """Return the examples that may be shown with an item, in order; with a seed at most `MAX_CANDIDATES`, drawn."""
     others = [one for one in materials.pools[set_of(item)].items if one.question != item.question]
+    if find_task(item.task).is_by_kind:
+        others = [one for one in others if one.subject == item.subject]
     if seed is not None and len(others) > MAX_CANDIDATES:
         return random.Random(f"candidates {seed}").sample(others, MAX_CANDIDATES)
     return others

@@ -6,7 +6,7 @@ are one exam, each item counting alike, scored strictly. Knows nothing of rounds
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,15 +24,12 @@ from eval.exam.planning import read_given
 from eval.exam.report import read_sat
 from eval.exam.results import read_result
 from eval.items import Item
-from eval.overlap import OverlapCheck
 from eval.statistics.power import POWER, Design, items_needed, smallest_fall
-from eval.tasks import find_task
 
 ITEMS: Final = "inputs/items.jsonl"
 MATERIALS: Final = "inputs/materials.json"
 BASE: Final = 0.5
 """The share right that is assumed before anything was answered: the one that asks for most items."""
-MAX_NAMED: Final = 3
 
 
 class DevExam(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,35 +158,3 @@ def resolve(num_items: int, discordant: float) -> Resolution:
     """Return what an exam can show before any of it was answered. Raises InputError."""
     smallest = smallest_fall(num_items, Design(base=BASE, discordant=discordant))
     return Resolution(num_items=num_items, discordant=discordant, base=BASE, power=POWER, smallest_fall=smallest)
-
-
-def overlap_warning(items: Iterable[Item], texts: Iterable[tuple[str, str]], where: str) -> str:
-    """Return a sentence on items whose words stand in texts, (source, text) each; "" when none do."""
-    check = OverlapCheck((item.id, _words_of(item)) for item in items)
-    for source, text in texts:
-        check.read(source, text)
-    found = check.result().overlapping
-    if not found:
-        return ""
-    named = ", ".join(f"{one.id} ({one.longest} words in {one.sources[0]})" for one in found[:MAX_NAMED])
-    more = ", ..." if len(found) > MAX_NAMED else ""
-    return f"{len(found)} exam items stand in {where}, so that a good score may be memory: {named}{more}"
-
-
-def _words_of(item: Item) -> str:
-    """Return what is an item's own: classes, and the question about a quoted post, are those of its whole set."""
-    if find_task(item.task).classes:
-        return item.context or item.question
-    return " ".join([item.context, item.question, *(option.text for option in item.options)])
-
-
-def texts_in(value: Any) -> Iterator[str]:
-    """Yield every text in plain data, in order."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from texts_in(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from texts_in(inner)

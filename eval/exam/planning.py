@@ -2,12 +2,13 @@
 
 An exam's configuration is that of a run with tables of its own:
 
-    [tasks.NAME]   one set of items: path, and task where NAME is not a task's name
+    [tasks.NAME]   one set of items: path, and task where NAME is not a task's name; a task that makes its items
+                   (general) has no path, but num_items of each subject, and seed
     task, subject  which of them are put
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,11 @@ from engine.config_decode import decode
 from engine.errors import ConfigError, InputError
 from engine.planning import Given, Plan, make_plan
 from eval.exam import EXAMINEE, Materials, Pool, Source
+from eval.exposure import find_exposure, sources_in
 from eval.items import Item, ItemSet
 from eval.tasks import find_task
-from eval.tasks.loading import load_items
+from eval.tasks.loading import load_items, of_subject
+from eval.tasks.task import Making, Task
 
 PROTOCOL: Final = "items"
 OWN: Final = ("task", "subject", "tasks")
@@ -29,15 +32,18 @@ OWN: Final = ("task", "subject", "tasks")
 class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One set of items. `path` is a file, a folder or a data set's name, `examples` another one for examples only.
 
-    `task` is what kind of items they are, "" where the table has the task's name; `limit` 0 puts all.
+    `task` is what kind of items they are, "" where the table has the task's name; `limit` 0 puts all. A task that makes
+    its items takes `num_items` of each subject (0: as many as it makes when nobody says) and `seed` instead of paths.
     """
 
-    path: str
+    path: str = ""
     task: str = ""
     examples: str = ""
     subject: str = ""
     split: str = "test"
     limit: int = 0
+    num_items: int = 0
+    seed: int = 0
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,9 +54,16 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     tasks: dict[str, TaskSettings] = {}
 
 
-def plan_exam(table: Mapping[str, Any], base: Path) -> Plan:
-    """Resolve an exam's configuration; relative paths hold from `base`. Raises InputError with every problem found."""
+def plan_exam(table: Mapping[str, Any], base: Path, against: Sequence[Path] = ()) -> Plan:
+    """Resolve an exam's configuration; relative paths hold from `base`. Raises InputError with every problem found.
+
+    What of the items stands in the corpora `against` is looked up now and kept with what the items share.
+    """
     problems: list[str] = []
+    try:
+        sources_in(against)
+    except InputError as refused:
+        problems += refused.problems
     chosen, faults = decode(Chosen, {name: inner for name, inner in table.items() if name in OWN}, "")
     problems += faults
     given = Given([], Materials({}, {}))
@@ -64,6 +77,8 @@ def plan_exam(table: Mapping[str, Any], base: Path) -> Plan:
         problems.append(f"cases.repeats must be 1 in an exam, got {plan.config.cases.repeats}: use a way that votes")
     if problems:
         raise ConfigError(problems)
+    if against:
+        plan.shared = msgspec.structs.replace(plan.shared, exposure=find_exposure(plan.cases, against))
     return plan
 
 
@@ -96,8 +111,7 @@ def _given(chosen: Chosen, base: Path, problems: list[str]) -> Given:
     for name in names:
         settings = chosen.tasks[name]
         try:
-            found = _load(name, settings, settings.path, base, settings.subject or chosen.subject)
-            examples = _load(name, settings, settings.examples, base, "") if settings.examples else found
+            found, examples = _sets(name, settings, base, settings.subject or chosen.subject)
         except InputError as refused:
             problems += [f"tasks.{name}: {problem}" for problem in refused.problems]
             continue
@@ -122,7 +136,7 @@ def _names(chosen: Chosen, problems: list[str]) -> list[str]:
         problems.append("an exam must have at least one table [tasks.NAME] with a path, got none: add one")
     for name, settings in chosen.tasks.items():
         try:
-            find_task(settings.task or name)
+            problems += [f"tasks.{name}.{problem}" for problem in _unfit(find_task(settings.task or name), settings)]
         except InputError as refused:
             problems += [f"tasks.{name}.task: {problem}" for problem in refused.problems]
         if settings.limit < 0:
@@ -135,12 +149,52 @@ def _names(chosen: Chosen, problems: list[str]) -> list[str]:
     return names if not problems else []
 
 
+def _unfit(task: Task, settings: TaskSettings) -> Iterator[str]:
+    """Say which keys are not for this task, or are missing."""
+    making = task.making
+    if making is None:
+        if not settings.path:
+            yield "path is required and missing: set it"
+        for key, number in (("num_items", settings.num_items), ("seed", settings.seed)):
+            if number:
+                yield f"{key} must be left out, since {task.name} is read from a file, got {number}: use limit"
+        return
+    for key, value in (("path", settings.path), ("examples", settings.examples)):
+        if value:
+            yield f"{key} must be left out, since {task.name} makes its items, got {value!r}: remove it"
+    if not 0 <= settings.num_items <= making.max_items:
+        yield f"num_items must be 1..{making.max_items} (0: {making.num_items}), got {settings.num_items}"
+
+
+def _sets(name: str, settings: TaskSettings, base: Path, subject: str) -> tuple[ItemSet, ItemSet]:
+    """Return the items and the examples of a table, the items themselves where it names no others."""
+    making = find_task(settings.task or name).making
+    if making is not None:
+        return _make(name, settings, making, subject)
+    found = _load(name, settings, settings.path, base, subject)
+    return found, _load(name, settings, settings.examples, base, "") if settings.examples else found
+
+
+def _make(name: str, settings: TaskSettings, making: Making, subject: str) -> tuple[ItemSet, ItemSet]:
+    task = settings.task or name
+    made = making.make(settings.num_items or making.num_items, settings.seed)
+    source = f"made by {task}, seed {settings.seed}"
+
+    def chosen(items: tuple[Item, ...], source: str) -> ItemSet:
+        return ItemSet(task=task, source=source, items=_named(name, of_subject(items, subject, source)))
+
+    return chosen(made.items, source), chosen(made.examples, f"{source}, others")
+
+
 def _load(name: str, settings: TaskSettings, source: str, base: Path, subject: str) -> ItemSet:
     """Return a set whose items are named after its table."""
     place = str((base / source).absolute()) if (base / source).exists() else source
     found = load_items(find_task(settings.task or name), place, subject=subject, split=settings.split)
-    items = tuple(msgspec.structs.replace(item, id=f"{name}/{item.id.partition('/')[2]}") for item in found.items)
-    return msgspec.structs.replace(found, items=items)
+    return msgspec.structs.replace(found, items=_named(name, found.items))
+
+
+def _named(name: str, items: Sequence[Item]) -> tuple[Item, ...]:
+    return tuple(msgspec.structs.replace(item, id=f"{name}/{item.id.partition('/')[2]}") for item in items)
 
 
 def _fingerprint(items: tuple[Item, ...]) -> str:

@@ -15,13 +15,15 @@ from engine.errors import InputError
 from engine.files import write_atomic
 from engine.planning import SHARED, thaw_rules
 from engine.protocol import Report, Section
+from engine.protocols.exam import wilson
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
-from engine.tables import MISSING
+from engine.tables import MISSING, in_percent
 from eval.exam import ItemOutcome, Materials, Source, Vote, set_of
 from eval.exam.rules import WAYS, ItemRules, Prompting
+from eval.exposure import Exposure
 from eval.items import Item
-from eval.scores import Mark, TaskScore, mark_answer, score
+from eval.scores import Mark, SubjectScore, TaskScore, mark_answer, score
 from eval.tasks import find_task
 
 ITEMS: Final = "items.parquet"
@@ -29,6 +31,10 @@ SCORES: Final = "exam.json"
 NOTE: Final = (
     "Accuracy with its 95 % interval (Wilson); an invalid reply is wrong. Majority: what giving the most frequent "
     "right answer to every item would get. Legacy: by the published rules, defects included."
+)
+CHANCE: Final = (
+    "Normalised: the accuracy on a scale on which drawing options blindly gets 0 and all right 100; below 0 is worse"
+    " than drawing."
 )
 
 
@@ -43,13 +49,31 @@ class Sat(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class CleanScore(msgspec.Struct, frozen=True, kw_only=True):
+    """How many items of a set stand in a training corpus, of those that could be looked for, and the score of all
+    others (the unchecked among them), with a 95 % interval; None where none or nothing but overlaps.
+    """
+
+    num_checked: int
+    num_overlapping: int
+    num_items: int
+    accuracy: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Share of the checked items that overlap, None where none could be checked."""
+        return self.num_overlapping / self.num_checked if self.num_checked else None
+
+
 class SetScore(msgspec.Struct, frozen=True, kw_only=True):
-    """The score of one set of items, and where they came from."""
+    """The score of one set of items, and where they came from; `clean` where a training corpus was named."""
 
     name: str
     source: Source
     score: TaskScore
     num_failed: int = 0
+    clean: CleanScore | None = None
 
 
 class ExamScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +95,7 @@ def report(rundir: RunDirectory) -> Report:
     scores = score_sat(sat, read_materials(rundir), rules)
     write_atomic(rundir.path / SCORES, msgspec.json.format(msgspec.json.encode(scores)))
     write_items(rundir.path / ITEMS, sat)
-    sections = [_table(scores), *_subjects(scores), *_notes(scores)]
+    sections = [_table(scores), *_subjects(scores), *_clean(scores), *_notes(scores)]
     return Report(figures=figures(scores), sections=sections, files=[rundir.path / SCORES, rundir.path / ITEMS])
 
 
@@ -139,11 +163,27 @@ def score_sat(sat: Sequence[Sat], materials: Materials, rules: ItemRules) -> Exa
                 source=materials.sources[name],
                 score=score(find_task(materials.sources[name].task), [one.mark for one in found]),
                 num_failed=sum(bool(one.error) for one in found),
+                clean=clean_score(found, materials.exposure) if materials.exposure is not None else None,
             )
             for name, found in by_set.items()
             if found
         ),
     )
+
+
+def clean_score(sat: Sequence[Sat], exposure: Exposure) -> CleanScore:
+    """Return the score of the items of one set that stand in no training corpus."""
+    overlapping = {one.id for one in exposure.found}
+    others = [one.mark for one in sat if one.item.id not in overlapping]
+    num_unchecked = len({one.item.id for one in sat}.intersection(exposure.unchecked))
+    found = CleanScore(
+        num_checked=len(sat) - num_unchecked, num_overlapping=len(sat) - len(others), num_items=len(others)
+    )
+    if not others or not found.num_overlapping:
+        return found
+    num_right = sum(mark.is_right for mark in others)
+    interval = wilson(num_right, len(others))
+    return msgspec.structs.replace(found, accuracy=num_right / len(others), interval=interval)
 
 
 def figures(scores: ExamScores) -> dict[str, Any]:
@@ -170,8 +210,12 @@ def _figures(one: SetScore, scorer: str) -> dict[str, Any]:
         "baselines": {baseline.name: baseline.figures.accuracy for baseline in found.baselines},
         "legacy": legacy,
         "subjects": {subject.subject: subject.accuracy for subject in found.subjects},
+        "normalised": found.normalised,
+        "normalised_subjects": {
+            subject.subject: subject.normalised for subject in found.subjects if subject.normalised is not None
+        },
         "notes": list(one.source.notes),
-    }
+    } | ({"clean": {**msgspec.to_builtins(one.clean), "share": one.clean.share}} if one.clean is not None else {})
 
 
 def write_items(path: Path, sat: Sequence[Sat]) -> None:
@@ -233,13 +277,13 @@ def _cells(one: SetScore) -> tuple[str, ...]:
     return (
         one.name,
         f"{found.num_items:,}",
-        _percent(found.accuracy),
-        f"{_percent(found.low)} to {_percent(found.high)}",
-        _percent(found.macro_f1),
-        _percent(found.balanced_accuracy),
+        in_percent(found.accuracy),
+        f"{in_percent(found.low)} to {in_percent(found.high)}",
+        in_percent(found.macro_f1),
+        in_percent(found.balanced_accuracy),
         f"{found.num_invalid:,}",
-        _percent(majority),
-        MISSING if found.legacy_accuracy is None else _percent(found.legacy_accuracy),
+        in_percent(majority),
+        MISSING if found.legacy_accuracy is None else in_percent(found.legacy_accuracy),
         standing(found.low, found.high, majority),
     )
 
@@ -252,21 +296,47 @@ def standing(low: float, high: float, majority: float) -> str:
 
 
 def _subjects(scores: ExamScores) -> list[Section]:
+    """Return a row per subject; where scores are told beside chance, a row of the whole set and a column of these."""
+    told = [one for one in scores.sets if one.score.normalised is not None or len(one.score.subjects) > 1]
+    has_chance = any(one.score.normalised is not None for one in told)
+    rows = []
+    for one in told:
+        found, majority = one.score, one.score.baselines[0].figures.accuracy
+        if found.normalised is not None:
+            rows.append((one.name, "all", *_shares(found, majority), _normalised(found.normalised)))
+        for subject in found.subjects if len(found.subjects) > 1 else ():
+            told_of = (*_shares(subject, subject.majority), _normalised(subject.normalised))
+            rows.append((one.name, subject.subject, *told_of))
+    heads = ("set", "subject", "items", "accuracy", "95 %", "majority", "normalised")
+    width = len(heads) if has_chance else len(heads) - 1
+    cells = tuple(row[:width] for row in rows)
+    return [Section(title="By subject", columns=heads[:width], rows=cells, note=CHANCE * has_chance)] if rows else []
+
+
+def _shares(found: TaskScore | SubjectScore, majority: float) -> tuple[str, ...]:
+    interval = f"{in_percent(found.low)} to {in_percent(found.high)}"
+    return f"{found.num_items:,}", in_percent(found.accuracy), interval, in_percent(majority)
+
+
+def _normalised(score: float | None) -> str:
+    return MISSING if score is None else in_percent(score)
+
+
+def _clean(scores: ExamScores) -> list[Section]:
     rows = tuple(
-        (
-            one.name,
-            subject.subject,
-            f"{subject.num_items:,}",
-            _percent(subject.accuracy),
-            f"{_percent(subject.low)} to {_percent(subject.high)}",
-            _percent(subject.majority),
-        )
+        (one.name, *_clean_cells(one.clean), in_percent(one.score.accuracy))
         for one in scores.sets
-        if len(one.score.subjects) > 1
-        for subject in one.score.subjects
+        if one.clean is not None
     )
-    heads = ("set", "subject", "items", "accuracy", "95 %", "majority")
-    return [Section(title="By subject", columns=heads, rows=rows)] if rows else []
+    heads = ("set", "looked for", "overlap", "share", "others", "accuracy of the others", "95 %", "accuracy of all")
+    return [Section(title="Items that stand in the training corpus", columns=heads, rows=rows)] if rows else []
+
+
+def _clean_cells(clean: CleanScore) -> tuple[str, ...]:
+    shares = [MISSING if value is None else in_percent(value) for value in (clean.share, clean.accuracy)]
+    interval = MISSING if clean.interval is None else " to ".join(map(in_percent, clean.interval))
+    counts = (f"{number:,}" for number in (clean.num_checked, clean.num_overlapping))
+    return (*counts, shares[0], f"{clean.num_items:,}", shares[1], interval)
 
 
 def _notes(scores: ExamScores) -> list[Section]:
@@ -283,7 +353,3 @@ def _notes(scores: ExamScores) -> list[Section]:
         if one.score.num_cut_off
     ]
     return [Section(title="Notes", columns=("set", "note"), rows=tuple(rows))] if rows else []
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"

@@ -12,7 +12,7 @@ from eval.comparison import ExamResult, ItemResult, TaskResult
 from eval.exam import set_of
 from eval.exam.report import Sat, read_materials, read_sat
 from eval.items import Item
-from eval.scores import score
+from eval.scores import TaskScore, score
 from eval.tasks import find_task
 
 
@@ -34,7 +34,15 @@ def _task(name: str, sat: list[Sat]) -> TaskResult:
     items = tuple(
         ItemResult(one.item.id, one.mark.is_right, one.mark.answer is None, digest_of(one.item)) for one in sat
     )
-    return TaskResult(items=items, scores={"macro_f1": found.macro_f1, "balanced_accuracy": found.balanced_accuracy})
+    scores = {"macro_f1": found.macro_f1, "balanced_accuracy": found.balanced_accuracy}
+    return TaskResult(items=items, scores={**scores, **_beside_chance(found)})
+
+
+def _beside_chance(found: TaskScore) -> dict[str, float]:
+    """Return what is told beside chance, of the task and of each of its subjects."""
+    named = [("normalised", found.normalised)]
+    named += [(f"normalised: {one.subject}", one.normalised) for one in found.subjects]
+    return {name: value for name, value in named if value is not None}
 
 
 def digest_of(item: Item) -> str:

@@ -10,13 +10,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from eval.quality.figures import CorpusFigures, EmbeddingFigures
+from eval.quality.figures import CorpusFigures, EmbeddingFigures, PerplexityFigures
 from eval.quality.measure import Measure
 from eval.quality.sampling import drawn
 
 Similarities: TypeAlias = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[float]]]
 """Cosine of each pair of texts, in order: `Embedder.similarities`."""
-Perplexity: TypeAlias = Callable[[Sequence[str]], Awaitable[float]]
+Perplexity: TypeAlias = Callable[[Sequence[str]], Awaitable[PerplexityFigures]]
 """Perplexity of dialogues, each one text, under a model."""
 
 MAX_PAIRS: Final = 1000

@@ -129,6 +129,19 @@ class EmbeddingFigures(msgspec.Struct, frozen=True, kw_only=True):
     num_compared: int
 
 
+class PerplexityFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Perplexity of sampled dialogues under a model, over `num_tokens` of them all; the first token of each has none.
+
+    `value` is None where no token could be scored. `num_cut` of the `num_texts` were longer than the model's window.
+    """
+
+    model: str
+    value: float | None
+    num_texts: int
+    num_tokens: int
+    num_cut: int
+
+
 class CorpusFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One corpus. `statuses`, `protocols` and `errors` count all episodes, everything else the completed ones.
 
@@ -149,7 +162,7 @@ class CorpusFigures(msgspec.Struct, frozen=True, kw_only=True):
     num_retried: int
     retried: tuple[Difference, ...]
     embedding: EmbeddingFigures | None = None
-    perplexity: float | None = None
+    perplexity: PerplexityFigures | None = None
 
     @property
     def num_episodes(self) -> int:

@@ -95,7 +95,12 @@ def _about_contents() -> Iterator[tuple[str, Cell]]:
     yield "episodes with leaks", lambda c: _of(c.leaks.episodes)
     yield "embedding distance", lambda c: _decimal(c.embedding.distance) if c.embedding else MISSING
     yield "  gain over earlier", lambda c: _decimal(c.embedding.gain) if c.embedding else MISSING
-    yield "perplexity", lambda c: _decimal(c.perplexity)
+    yield "perplexity", lambda c: _decimal(c.perplexity.value) if c.perplexity else MISSING
+    yield "  under", lambda c: one_line(c.perplexity.model, MAX_TEXT) if c.perplexity else MISSING
+    yield (
+        "  cut to the window",
+        lambda c: _of(Share(c.perplexity.num_cut, c.perplexity.num_texts)) if c.perplexity else MISSING,
+    )
 
 
 def _levels(figures: CorpusFigures) -> str:

@@ -7,7 +7,7 @@ import difflib
 from typing import Final
 
 from engine.errors import InputError
-from eval.tasks import biomedical, imhi
+from eval.tasks import biomedical, general, imhi
 from eval.tasks.task import Task
 
 TASKS: Final = {
@@ -28,6 +28,7 @@ TASKS: Final = {
         imhi.SAD,
         imhi.SWMH,
         imhi.T_SID,
+        general.GENERAL,
     )
 }
 """The shipped tasks by name."""

@@ -4,7 +4,7 @@ from typing import Final
 
 from eval.items import Option
 from eval.legacy import medmcqa_rule, medqa_rule, pubmedqa_rule
-from eval.tasks.forms import CHOICES, LETTERED, MEDMCQA, PUBMEDQA, PUBMEDQA_SET
+from eval.tasks.forms import CHOICES, COLUMNS, LETTERED, MEDMCQA, PUBMEDQA, PUBMEDQA_SET
 from eval.tasks.task import Task, show_abstract, show_options, show_question
 
 ASK_LETTER: Final = "Answer with the letter of the one correct option and nothing else."
@@ -33,7 +33,7 @@ MEDMCQA_TASK: Final = Task(
 MMLU: Final = Task(
     name="mmlu",
     title="MMLU (one subject a file)",
-    forms=(LETTERED, CHOICES),
+    forms=(LETTERED, CHOICES, COLUMNS),
     show=show_options,
     ask=ASK_LETTER,
     legacy=medqa_rule,

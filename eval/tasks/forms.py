@@ -86,6 +86,19 @@ def read_choices(record: Mapping[str, Any], reading: Reading, report: Report) ->
     )
 
 
+def read_columns(record: Mapping[str, Any], reading: Reading, report: Report) -> Content:
+    """MMLU as first published: the question, the options in columns `A` to `D`, `answer` the right letter."""
+    options = _options({letter: record[letter] for letter in LETTERS[:4]}, report)
+    gold = _gold(_optional(record, "answer"), options, "answer", report)
+    return Content(
+        question=_text(record, "question", report),
+        options=options,
+        gold=gold,
+        gold_text=next((option.text for option in options if option.label == gold), ""),
+        subject=_optional(record, "subject"),
+    )
+
+
 def read_medmcqa(record: Mapping[str, Any], reading: Reading, report: Report) -> Content:
     """MedMCQA: `opa` to `opd`, `cop` the number of the right one, counted from `reading.first_option`."""
     texts = {letter: record.get(name) for letter, name in zip(LETTERS, _KEYS_ABCD, strict=False)}
@@ -185,11 +198,13 @@ LETTERED: Final = Form(
     name="lettered options", keys=frozenset({"question", "options", "answer_idx"}), read=read_lettered
 )
 CHOICES: Final = Form(name="choices", keys=frozenset({"question", "choices", "answer"}), read=read_choices)
+_COLUMNS: Final = ("question", *LETTERS[:4], "answer")
+COLUMNS: Final = Form(name="columns", keys=frozenset(_COLUMNS), read=read_columns, columns=_COLUMNS)
 MEDMCQA: Final = Form(name="MedMCQA", keys=frozenset({"question", *_KEYS_ABCD, "cop"}), read=read_medmcqa)
 PUBMEDQA: Final = Form(name="PubMedQA", keys=frozenset({"QUESTION", "final_decision"}), read=read_pubmedqa)
 PUBMEDQA_SET: Final = Form(
     name="PubMedQA data set", keys=frozenset({"question", "context", "final_decision"}), read=read_pubmedqa
 )
 IMHI: Final = Form(name="IMHI", keys=frozenset({"query", "gpt-3.5-turbo"}), read=read_imhi)
-FORMS: Final = (LETTERED, CHOICES, MEDMCQA, PUBMEDQA, PUBMEDQA_SET, IMHI)
+FORMS: Final = (LETTERED, CHOICES, COLUMNS, MEDMCQA, PUBMEDQA, PUBMEDQA_SET, IMHI)
 """Every known form, those with more keys first where one has another's keys."""

@@ -17,6 +17,7 @@ from eval.tasks import TASKS
 from eval.tasks.forms import FORMS, IMHI, MEDMCQA
 from eval.tasks.task import Content, Form, Reading, Task
 
+_KEYS: Final = frozenset(key.casefold() for form in FORMS for key in form.keys)
 _SPLIT: Final = re.compile(r"[_-](?:test|dev|val|validation|train)$")
 
 
@@ -29,9 +30,11 @@ def load_items(
     subject: MedMCQA's `subject_name`, MedQA's step, the file name of an MMLU file. `first_option` is the number of
     MedMCQA's first option, 0 or 1, which is otherwise told from the numbers found. Raises InputError with every fault.
     """
+    if not task.forms:
+        raise InputError(f"{source}: must be of a task that is read from files, got {task.name}: leave the path out")
     if first_option not in (None, 0, 1):
         raise InputError(f"first_option must be 0 or 1, got {first_option}: set the number that stands for option A")
-    records = read_records(source, split=split)
+    records = read_records(source, split=split, columns=lambda first: _columns(task, first))
     forms = _forms(task, records)
     reading = Reading(task.classes, _first_option(forms, records, first_option))
     files = list(dict.fromkeys(record.file for record in records))
@@ -44,11 +47,25 @@ def load_items(
     problems = _wrong_set(task, items, records, problems) or problems
     if problems:
         raise InputError(problems)
+    kept = of_subject(items, subject, str(source))
+    return ItemSet(task=task.name, source=str(source), items=tuple(kept), notes=tuple(_notes(kept)))
+
+
+def of_subject(items: Sequence[Item], subject: str, source: str) -> list[Item]:
+    """Return the items of one subject in any case, "" for all. Raises InputError when there are none."""
     kept = [item for item in items if not subject or item.subject.casefold() == subject.strip().casefold()]
     if not kept:
         known = ", ".join(sorted({item.subject for item in items} - {""})) or "none"
         raise InputError(f"{source}: subject must be one of: {known}, got {subject!r}: correct the name")
-    return ItemSet(task=task.name, source=str(source), items=tuple(kept), notes=tuple(_notes(kept)))
+    return kept
+
+
+def _columns(task: Task, first: Sequence[str]) -> Sequence[str] | None:
+    """Return the columns of a CSV file that begins with a record of the task, None where its first row names them."""
+    columns = next((form.columns for form in task.forms if form.columns), None)
+    names = [name.strip() for name in first]
+    is_head = names[:1] and names[0].casefold() in _KEYS or any(form.keys <= {*names} for form in FORMS)
+    return None if is_head else columns
 
 
 def _forms(task: Task, records: Sequence[Record]) -> list[Form]:

@@ -5,7 +5,7 @@ is to compare with, and what answers without reading would be. Knows no model an
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -42,12 +42,31 @@ class Reading(msgspec.Struct, frozen=True):
 class Form(msgspec.Struct, frozen=True, kw_only=True):
     """One published form of records: the keys that tell it, and how a record is read.
 
+    `columns` name the fields of CSV files that are published without a first line of names, () for no such files.
     `read` returns None for a faulty record, having reported what is wrong ("cop must be ..., got ...: do ...").
     """
 
     name: str
     keys: frozenset[str]
     read: Callable[[Mapping[str, Any], Reading, Report], Content | None]
+    columns: tuple[str, ...] = ()
+
+
+class Made(NamedTuple):
+    """Items that a task makes itself: those to be put, and others to be shown as examples."""
+
+    items: tuple[Item, ...]
+    examples: tuple[Item, ...]
+
+
+class Making(msgspec.Struct, frozen=True, kw_only=True):
+    """How a task makes its items: so many of each subject, from a seed; `num_items` when nobody says, at most
+    `max_items`.
+    """
+
+    make: Callable[[int, int], Made]
+    num_items: int
+    max_items: int
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +76,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     item has options of its own. `show` gives an item's question with its options, `ask` what form the answer must have.
     `metric` is the primary one; `trivial` the labels that are given to every item as baselines, beside the majority.
     `marks`: one of these words stands in every question of the set, () where a file cannot be told by them.
+    `making` makes the items of a task that is read from no file. With `is_by_kind` its subjects are different
+    abilities: examples are of an item's own subject, and scores are told beside what chance gives.
     """
 
     name: str
@@ -70,6 +91,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     trivial: tuple[str, ...] = ()
     is_skewed: bool = False
     marks: tuple[str, ...] = ()
+    making: Making | None = None
+    is_by_kind: bool = False
 
     def parse(self, item: Item, text: str, *, is_cut_off: bool = False, is_final: bool = False) -> str | None:
         """Return the label that a reply gives, None when it is invalid; `is_final` for replies that reason first."""

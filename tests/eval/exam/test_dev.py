@@ -19,14 +19,12 @@ from eval.exam.dev import (
     DevExam,
     compare_runs,
     open_dev_exam,
-    overlap_warning,
     read_dev_exam,
     resolve,
     score_run,
-    texts_in,
 )
 from eval.statistics.power import POWER, Design, power_of
-from tests.eval.exam.making import QUESTIONS, make_item, write_medqa, write_pubmedqa
+from tests.eval.exam.making import QUESTIONS, write_medqa, write_pubmedqa
 
 TABLES: dict[str, Any] = {
     "tasks": {"forms": {"task": "medqa", "path": "lettered.jsonl"}, "pubmedqa": {"path": "decisions.jsonl"}},
@@ -156,15 +154,3 @@ def test_few_items_show_no_fall_at_all() -> None:
     found = resolve(8, 0.5)
     assert found.smallest_fall is None and "8 items show no fall at all" in found.sentence
     assert found.num_needed is not None and resolve(found.num_needed, 0.5).smallest_fall is not None
-
-
-def test_items_that_stand_in_texts_are_named() -> None:
-    long = "Which of these four bones of the body lies in the forearm on the side of the thumb?"
-    item, post = make_item(question=long), make_item(1, task="dreaddit", question=long, context="I rest well now. " * 4)
-    said = overlap_warning([item, post], [("case-1", "nothing"), ("case-2", f"He asked: {long.upper()}")], "cases")
-    assert said.startswith("1 exam items stand in cases") and "forms/1 (18 words in case-2)" in said
-    assert overlap_warning([item, post], [("case-1", "nothing of it")], "cases") == ""
-
-
-def test_texts_of_plain_data() -> None:
-    assert list(texts_in({"a": "x", "b": ["y", {"c": "z"}], "d": 3, "e": ("w",)})) == ["x", "y", "z", "w"]

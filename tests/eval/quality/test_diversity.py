@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from eval.quality.diversity import _pair, diversity_gain, mean_distance, with_models
+from eval.quality.figures import PerplexityFigures
 from eval.quality.measure import measure
 from tests.eval.quality.records import SPEC, make_record
 
@@ -13,8 +14,9 @@ async def by_first_letter(pairs: Sequence[tuple[str, str]]) -> list[float]:
     return [1.0 if one[:1] == other[:1] else 0.25 for one, other in pairs]
 
 
-async def count_chars(texts: Sequence[str]) -> float:
-    return float(sum(map(len, texts)))
+async def count_chars(texts: Sequence[str]) -> PerplexityFigures:
+    number = sum(map(len, texts))
+    return PerplexityFigures(model="m", value=float(number), num_texts=len(texts), num_tokens=number, num_cut=0)
 
 
 def test_pairs_are_counted_without_gaps() -> None:
@@ -43,7 +45,7 @@ async def test_corpora_are_compared_with_those_before() -> None:
     measures = [measure([make_record(talk=talk)], "run", SPEC) for talk in talks]
     found = await with_models(measures, similarities=by_first_letter, perplexity=count_chars)
     assert [one.embedding.gain for one in found if one.embedding] == [None, 0.75, 0.0]
-    assert [one.perplexity for one in found] == [5.0, 6.0, 7.0]
+    assert [one.perplexity.value for one in found if one.perplexity] == [5.0, 6.0, 7.0]
 
 
 async def test_without_models_nothing_is_asked() -> None:

@@ -75,6 +75,63 @@ def test_mmlu_as_a_file_and_as_a_data_set(tmp_path: Path) -> None:
     assert (item.gold, item.gold_text, item.subject) == ("C", "three", "virology")
 
 
+MMLU_ROWS = (
+    b'\xef\xbb\xbf"Which ""bone"", if any,\nis in the thigh?",Femur,"Ulna, or elbow bone",Rib,None,A\r\n'
+    b"\r\n"
+    b"What is 1 + 1?,1,2,3,4, B \r\n"
+)
+
+
+def test_mmlu_as_first_published_has_no_line_of_names(tmp_path: Path) -> None:
+    (tmp_path / "anatomy_test.csv").write_bytes(MMLU_ROWS)
+    found = load_items(find_task("mmlu"), tmp_path / "anatomy_test.csv")
+    first, second = found.items
+    assert first.question == 'Which "bone", if any,\nis in the thigh?' and first.gold_text == "Femur"
+    assert [option.text for option in first.options] == ["Femur", "Ulna, or elbow bone", "Rib", "None"]
+    assert (first.id, first.gold, first.subject) == ("mmlu/1", "A", "anatomy")
+    assert (second.id, second.line, second.gold, second.gold_text) == ("mmlu/4", 4, "B", "2")
+
+
+@pytest.mark.parametrize(
+    "heads", ["question,A,B,C,D,answer", " question ,A,B,C,D,answer,subject", "A,B,C,D,answer,question"]
+)
+def test_mmlu_with_a_line_of_names_is_read_by_them(tmp_path: Path, heads: str) -> None:
+    texts = {"question": "Q?", "A": "1", "B": "2", "C": "3", "D": "4", "answer": "C", "subject": "s"}
+    row = [texts[name.strip()] for name in heads.split(",")]
+    path = tmp_path / "virology_dev.csv"
+    path.write_text(f"{heads}\n{','.join(row)}\n", "utf-8")
+    (item,) = load_items(find_task("mmlu"), path).items
+    assert (item.line, item.question, item.gold, item.gold_text) == (2, "Q?", "C", "3")
+
+
+def test_every_fault_of_mmlu_rows_is_named_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "law_test.csv"
+    path.write_text('Q?,1,2,3,4,E\n"a\nb",1,2,3,A\nQ?,1,2,3,4,5,A\nQ?,1,,3,4,AB\n,1,2,3,4,\nQ?,1,2,3,4,D\n', "utf-8")
+    assert refused("mmlu", path).problems == (
+        f"{path}: line 2: must have 6 fields (question, A, B, C, D, answer), got 5: correct its quotes and commas",
+        f"{path}: line 4: must have 6 fields (question, A, B, C, D, answer), got 7: correct its quotes and commas",
+    )
+    path.write_text("Q?,1,2,3,4,E\nQ?,1,,3,4,AB\n,1,2,3,4,\nQ?,1,2,3,4,D\n", "utf-8")
+    problems = "\n".join(refused("mmlu", path).problems)
+    for said in (
+        "line 1: answer must be one of A, B, C, D, got 'E': give the right answer",
+        "line 2: option B must be a text that is not empty, got '': fill it in",
+        "line 2: answer must be one of A, B, C, D, got 'AB'",
+        "line 3: answer must be one of A, B, C, D, got none",
+        "line 3: question must be a text that is not empty, got ''",
+    ):
+        assert said in problems, problems
+    assert "line 4" not in problems
+
+
+def test_only_mmlu_has_files_without_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(MMLU_ROWS)
+    assert "must have the keys of medqa" in str(refused("medqa", path))
+    path.write_text("id,question,opa,opb,opc,opd,cop\nx,Q?,1,2,3,4,4\n", "utf-8")
+    assert "got one of medmcqa: set that task" in str(refused("mmlu", path))
+
+
 def test_the_files_of_a_folder_are_one_set_filtered_by_subject(tmp_path: Path) -> None:
     for name in ("anatomy_test", "virology_test"):
         jsonl(tmp_path / f"{name}.jsonl", {**MEDQA, "meta_info": ""}, {**MEDQA, "meta_info": ""})
