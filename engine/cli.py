@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from engine.commands.ablate import ablate
 from engine.commands.compare import compare
 from engine.commands.exam import exam
 from engine.commands.judge import judge
@@ -44,6 +45,7 @@ app.command()(rounds)
 app.command()(exam)
 app.command()(judge)
 app.command()(compare)
+app.command()(ablate)
 app.command()(quality)
 app.command()(train)
 app.command()(swap)
