@@ -9,6 +9,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import NormalDist
 from typing import Final
 
 import msgspec
@@ -18,17 +19,13 @@ from eval.dialogues.disclosure import at_turn
 from eval.dialogues.runs import CaseFigures, DialogueRun, by_case, mean_of
 from eval.statistics.bootstrap import RESAMPLES, mean_draws, percentiles
 from eval.statistics.differences import Difference, holm, paired_difference
-from eval.statistics.intervals import ALPHA, Z_95, Interval
-from eval.statistics.power import Design, smallest_fall
+from eval.statistics.intervals import ALPHA, Interval
+from eval.statistics.power import POWER, Design, smallest_fall
 
 FIGURES: Final = ("disclosure_first", "disclosure", "decoded_similarity", "label_accuracy")
 """What is tested, in the order of the tables."""
 COSINES: Final = ("decoded_similarity",)
 """Figures that are no shares."""
-MIN_PAIRS: Final = 6
-"""Fewer pairs cannot be shown to differ by flipping signs: of 2 ** 5 ways two are at least as far out."""
-Z_80: Final = 0.8416212335729143
-"""Standard deviations below which 80 % of a normal distribution lie: the power that a smallest difference is for."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +60,14 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
 class FigureComparison(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of two runs over the cases that have it in both.
 
-    `smallest` is the difference that so many cases would show at 80 % power, as they vary; None where none would.
+    `spread` is the standard deviation of the cases' differences. `smallest` is the difference that so many cases would
+    show at 80 % power, with so many tests made at once; None where none would.
     """
 
     figure: str
     difference: Difference
-    smallest: float | None
+    spread: float
+    smallest: float | None = None
     holm_p: float = 1.0
     verdict: str = ""
 
@@ -220,42 +219,49 @@ def _figure(
     first, second = zip(*pairs, strict=True)
     difference = paired_difference(first, second, seed=seed, resamples=resamples)
     gains = [after - before for before, after in pairs]
-    return FigureComparison(figure=figure, difference=difference, smallest=_smallest(difference, gains))
+    spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
+    return FigureComparison(figure=figure, difference=difference, spread=spread)
 
 
-def _smallest(found: Difference, gains: Sequence[float]) -> float | None:
+def _smallest(one: FigureComparison, alpha: float) -> float | None:
     """Return the smallest difference shown at 80 % power: exact for right or wrong, else of a normal mean."""
+    found, number = one.difference, one.difference.num_first
     if found.test.startswith("McNemar"):
         base = max(found.first, found.second)
-        return smallest_fall(len(gains), Design(base=base, discordant=found.discordant or None)) if base else None
-    if len(gains) < MIN_PAIRS:
+        return (
+            smallest_fall(number, Design(base=base, discordant=found.discordant or None, alpha=alpha)) if base else None
+        )
+    # Of the 2 ** number ways to flip signs two are at least as far out as any difference.
+    if 2 / 2**number > alpha:
         return None
-    return (Z_95 + Z_80) * statistics.stdev(gains) / math.sqrt(len(gains))
+    deviations = -NormalDist().inv_cdf(alpha / 2) + NormalDist().inv_cdf(POWER)
+    return deviations * one.spread / math.sqrt(number)
 
 
 def _corrected(comparisons: Sequence[RunComparison]) -> tuple[RunComparison, ...]:
     """Return the comparisons with p corrected over all that was tested, and the verdicts that follow."""
-    corrected = iter(holm([one.difference.p for comparison in comparisons for one in comparison.figures]))
+    p_values = [one.difference.p for comparison in comparisons for one in comparison.figures]
+    corrected, level = iter(holm(p_values)), ALPHA / len(p_values)
     return tuple(
         msgspec.structs.replace(
-            comparison, figures=tuple(_judged(one, next(corrected), comparison) for one in comparison.figures)
+            comparison, figures=tuple(_judged(one, next(corrected), level, comparison) for one in comparison.figures)
         )
         for comparison in comparisons
     )
 
 
-def _judged(one: FigureComparison, holm_p: float, names: RunComparison) -> FigureComparison:
-    found = one.difference
+def _judged(one: FigureComparison, holm_p: float, level: float, names: RunComparison) -> FigureComparison:
+    found, smallest = one.difference, _smallest(one, level)
     if holm_p <= ALPHA:
         verdict = f"{names.second} is {'higher' if found.value > 0 else 'lower'} than {names.first}"
     elif not found.num_better + found.num_worse:
         verdict = "no difference: the same in every case"
-    elif one.smallest is None:
+    elif smallest is None:
         verdict = "no difference shown; so few cases could not show any"
     else:
-        least = cell(one.figure, one.smallest)
+        least = cell(one.figure, smallest)
         verdict = f"no difference shown; one of less than {least} would often go unseen"
-    return msgspec.structs.replace(one, holm_p=holm_p, verdict=verdict)
+    return msgspec.structs.replace(one, holm_p=holm_p, smallest=smallest, verdict=verdict)
 
 
 def _notes(runs: Sequence[DialogueRun], turn: int) -> Iterator[str]:

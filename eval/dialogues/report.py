@@ -1,6 +1,6 @@
 """A comparison of dialogues as tables and a plot. Names of runs are shown as they are: whoever prints cleans them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from engine.pictures import canvas_of, plain_label, svg_of
 from engine.protocol import Report, Section
 from engine.tables import MISSING
 from eval.dialogues.comparison import (
+    COSINES,
     FIGURES,
     DialogueComparison,
     Estimate,
@@ -66,8 +67,7 @@ def _runs(found: DialogueComparison, notes: Sequence[str]) -> Section:
         _row("cases", runs, lambda run: f"{run.num_cases:,}"),
         _row("dialogues", runs, lambda run: f"{run.num_episodes:,}"),
         _row("failed", runs, lambda run: f"{run.num_failed:,}"),
-        *(_row(heading(name, found.turn), runs, _figure_cell(name)) for name in FIGURES),
-        *(_row(f"- {field.replace('_', ' ')}", runs, _field_cell(field)) for field in _fields(runs)),
+        *(row for name in FIGURES for row in _figure_rows(name, found.turn, runs)),
         _row("no label", runs, lambda run: f"{run.num_unlabelled:,}" if "label_accuracy" in run.figures else MISSING),
         _row("exchanges", runs, lambda run: f"{run.exchanges:.1f}"),
         _row("guided exchanges", runs, lambda run: MISSING if run.guided is None else f"{run.guided:.1f}"),
@@ -76,6 +76,13 @@ def _runs(found: DialogueComparison, notes: Sequence[str]) -> Section:
     note = "\n".join([*notes, *found.notes, NOTE])
     columns = ("", *(run.name for run in runs))
     return Section(title="Dialogues side by side", columns=columns, rows=tuple(rows), note=note)
+
+
+def _figure_rows(figure: str, turn: int, runs: Sequence[RunFigures]) -> Iterator[tuple[str, ...]]:
+    """Yield the row of a figure, and below decoded similarity those of its fields."""
+    yield _row(heading(figure, turn), runs, lambda run: _estimate(figure, run.figures.get(figure)))
+    for field in _fields(runs) if figure in COSINES else ():
+        yield _row(f"- {field.replace('_', ' ')}", runs, _field_cell(field))
 
 
 def heading(figure: str, turn: int) -> str:
@@ -90,10 +97,6 @@ def _fields(runs: Sequence[RunFigures]) -> list[str]:
 
 def _row(head: str, runs: Sequence[RunFigures], text: Callable[[RunFigures], str]) -> tuple[str, ...]:
     return (head, *map(text, runs))
-
-
-def _figure_cell(figure: str) -> Callable[[RunFigures], str]:
-    return lambda run: _estimate(figure, run.figures.get(figure))
 
 
 def _field_cell(field: str) -> Callable[[RunFigures], str]:
