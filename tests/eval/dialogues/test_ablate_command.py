@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.commands.ablating import clear_place, make_place, plan_arms
+from engine.commands.ablating import Ablation, clear_place, make_place, plan_arms
 from engine.corpus import Corpus
 from engine.errors import InputError
+from engine.planning import freeze
 from engine.protocols.mental_arena.arms import ARMS
 from engine.protocols.mental_arena.rules import ArenaRules
 from engine.record import EpisodeRecord
@@ -43,6 +44,8 @@ def test_all_arms_have_equal_turns_and_what_was_played_is_not_played_again(tmp_p
         assert run_json(*command) == found and len(stub.chats) == asked
         said = run("ablate", command[1], *RULES, "protocol.max_tokens=99", "--out", out, expect=2)
         assert len(stub.chats) == asked
+    for arm in ("full", "undelivered"):
+        assert [record.num_calls for record in records(out / arm)] == [CALLS, CALLS]
     for arm in ARMS:
         assert f"{arm}: protocol.max_tokens is part of the run's identity: it was 256, got 99" in said
         assert (out / arm).stat().st_mode & 0o777 == 0o700
@@ -109,14 +112,16 @@ async def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     assert "full against no_decoder" in shown and str(out / "no_decoder") in shown
 
 
+ROLES = ("patient", "therapist", "judge")
+
+
 def table(**protocol: object) -> dict[str, object]:
     model = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:1/v1"}
-    return {"protocol": protocol, "models": {"base": model}, "roles": dict.fromkeys(("patient", "therapist"), "base")}
+    return {"protocol": protocol, "models": {"base": model}, "roles": dict.fromkeys(ROLES, "base")}
 
 
 def test_arms_differ_in_their_rules_and_their_name_alone(tmp_path: Path) -> None:
     whole = table(name="mental_arena", exchanges=2, similarity=0.3)
-    whole["roles"] = dict.fromkeys(("patient", "therapist", "judge"), "base")
     plans = plan_arms({**whole, "name": "mine"}, tmp_path, ["no_decoder"])
     full, other = plans["full"].table, plans["no_decoder"].table
     assert (full.pop("name"), other.pop("name")) == ("mine-full", "mine-no_decoder")
@@ -130,15 +135,14 @@ def test_arms_differ_in_their_rules_and_their_name_alone(tmp_path: Path) -> None
 
 
 def test_other_protocols_and_shards_are_refused(tmp_path: Path) -> None:
+    other = {**table(name="counseling"), "roles": dict.fromkeys(ROLES[:2], "base"), "shards": 2}
     with pytest.raises(InputError) as refused:
-        plan_arms({**table(name="counseling"), "shards": 2}, tmp_path, [])
+        plan_arms(other, tmp_path, [])
     assert [problem.split(" must")[0] for problem in refused.value.problems] == ["protocol.name", "shards"]
 
 
 def test_a_place_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
-    whole = table(name="mental_arena")
-    whole["roles"] = dict.fromkeys(("patient", "therapist", "judge"), "base")
-    plans = plan_arms(whole, tmp_path, [])
+    plans = plan_arms(table(name="mental_arena"), tmp_path, [])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises(InputError, match=r"needs a directory of its own, got .*mine with notes.txt in it"):
@@ -150,3 +154,20 @@ def test_a_place_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
     make_place(tmp_path / "new", plans)
     clear_place(tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_an_arm_that_is_another_run_or_was_swapped_is_refused(tmp_path: Path) -> None:
+    plans = plan_arms(table(name="mental_arena"), tmp_path, [])
+    for arm in ("full", "no_decoder"):
+        RunDirectory.create(tmp_path / arm, freeze(plans[arm]))
+    (tmp_path / "no_decoder" / "serving.json").write_text('{"base": {"checkpoint": "/there", "version": "1"}}')
+    (tmp_path / "undelivered").mkdir()
+    (tmp_path / "undelivered" / "notes.txt").touch()
+    (tmp_path / "full" / "inputs" / "cases.jsonl").write_text("{}")
+    with pytest.raises(InputError) as refused:
+        Ablation(plans, tmp_path)
+    full, decoder, undelivered = refused.value.problems
+    assert full.startswith("full: inputs/cases.jsonl changed since the run began")
+    assert decoder.startswith("no_decoder: an arm must keep the models of its configuration, got a swap in")
+    assert undelivered.startswith("undelivered: an arm needs a directory of its own, got")
+    assert (tmp_path / "undelivered" / "notes.txt").exists()
