@@ -35,15 +35,21 @@ def plan_arms(table: Mapping[str, Any], base: Path, names: list[str]) -> dict[st
     """Return the plan of each arm of a configuration, `full` first. Raises InputError with every problem found."""
     whole = make_plan(table, base)
     problems = []
-    if whole.spec.name != "mental_arena":
-        problems.append(f'protocol.name must be "mental_arena" in an ablation, got "{whole.spec.name}": set it')
     if whole.config.shards != 1:
         problems.append(f"shards must be 1 in an ablation, got {whole.config.shards}: add replicas instead")
+    try:
+        settings = _settings(whole, names)
+    except InputError as refused:
+        raise InputError([*problems, *refused.problems]) from None
     if problems:
         raise InputError(problems)
-    rules = read_rules(ArenaRules, whole.table["protocol"])
-    settings = arm_settings(rules, names) if names else arm_settings(rules)
     return {arm: make_plan(_arm_table(table, arm, own, whole), base) for arm, own in settings.items()}
+
+
+def _settings(whole: Plan, names: list[str]) -> dict[str, dict[str, Any]]:
+    if whole.spec.name != "mental_arena":
+        raise InputError(f'protocol.name must be "mental_arena" in an ablation, got "{whole.spec.name}": set it')
+    return arm_settings(read_rules(ArenaRules, whole.table["protocol"]), names or tuple(ARMS))
 
 
 def _arm_table(table: Mapping[str, Any], arm: str, settings: Mapping[str, Any], whole: Plan) -> dict[str, Any]:

@@ -29,7 +29,8 @@ MAX_TURNS: Final = 12
 NOTE: Final = (
     "Means over cases with their 95 % interval (bootstrap). Disclosure: the share in percent of the words of content "
     "of the case's own story that the patient has said; it counts words, not meaning. Decoded similarity: cosine of "
-    "the last decode with its gold. Label: the diagnosis names the case's condition, in percent; none named is wrong."
+    "the last decode with its gold. Label: the diagnosis names the case's condition, in percent; none named is wrong. "
+    "The interval of a difference is drawn from the cases, too, or Tango's where the test is McNemar's."
 )
 
 

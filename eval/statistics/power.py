@@ -179,7 +179,7 @@ def _unpaired(num_items: int, fall: float, design: Design) -> float:
     from statsmodels.stats.proportion import power_proportions_2indep
 
     if math.isclose(design.base, 1) and math.isclose(fall, 1):
-        # All right, then all wrong: there is no variance to approximate. Fisher's test needs four items of each.
-        return float(num_items >= 4)
+        # All right, then all wrong: there is no variance to approximate, and Fisher's p is that of this one table.
+        return float(2 / math.comb(2 * num_items, num_items) <= design.alpha)
     found = power_proportions_2indep(-fall, design.base, num_items, alpha=design.alpha, return_results=False)
     return float(found)

@@ -4,6 +4,7 @@ import json
 import shlex
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def records(path: Path) -> list[EpisodeRecord]:
 def test_all_arms_have_equal_turns_and_what_was_played_is_not_played_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with serve(embed=embed_orthogonal()) as stub:
-        command = ("ablate", write(tmp_path, stub.base_url), *RULES, "--out", out)
+        command: tuple[str | Path, ...] = ("ablate", write(tmp_path, stub.base_url), *RULES, "--out", out)
         found = run_json(*command)
         asked = len(stub.chats)
         assert run_json(*command) == found and len(stub.chats) == asked
@@ -79,7 +80,7 @@ async def test_a_killed_ablation_goes_on_and_asks_no_finished_arm_again(tmp_path
 
     with serve(answer, embed=embed_orthogonal()) as stub:
         config, out = write(tmp_path, stub.base_url), tmp_path / "out"
-        command = ("ablate", config, *RULES, "--arms", "undelivered", "--out", out)
+        command: tuple[str | Path, ...] = ("ablate", config, *RULES, "--arms", "undelivered", "--out", out)
         process = start(*command)
         await stub.arrived(2 * CALLS + 6 + 4)
         process.send_signal(signal.SIGKILL)
@@ -115,7 +116,7 @@ async def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
 ROLES = ("patient", "therapist", "judge")
 
 
-def table(**protocol: object) -> dict[str, object]:
+def table(**protocol: Any) -> dict[str, Any]:
     model = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:1/v1"}
     return {"protocol": protocol, "models": {"base": model}, "roles": dict.fromkeys(ROLES, "base")}
 
@@ -138,7 +139,11 @@ def test_other_protocols_and_shards_are_refused(tmp_path: Path) -> None:
     other = {**table(name="counseling"), "roles": dict.fromkeys(ROLES[:2], "base"), "shards": 2}
     with pytest.raises(InputError) as refused:
         plan_arms(other, tmp_path, [])
-    assert [problem.split(" must")[0] for problem in refused.value.problems] == ["protocol.name", "shards"]
+    assert [problem.split(" must")[0] for problem in refused.value.problems] == ["shards", "protocol.name"]
+    with pytest.raises(InputError) as refused:
+        plan_arms({**table(name="mental_arena", mode="reference"), "shards": 2}, tmp_path, ["nothing"])
+    starts = ["shards", "an arm", "protocol.mode"]
+    assert [problem.split(" must")[0] for problem in refused.value.problems] == starts
 
 
 def test_a_place_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
