@@ -35,7 +35,7 @@ def ablate(
     names = [name.strip() for name in arms.split(",") if name.strip()]
     plans = plan_arms(table, config.parent.absolute(), names)
     directory = (out or default_directory(f"{plans['full'].config.name}-ablation")).absolute()
-    make_place(directory, plans)
+    make_place(directory)
     with RunDirectory(directory).lock():
         ablation = Ablation(plans, directory)
         try:

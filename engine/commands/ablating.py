@@ -112,6 +112,7 @@ class Ablation:
 
     async def play(self) -> int:
         """Play what is left of every arm, one after the other; return the exit code."""
+        _end_left_overs(RunDirectory(self.directory))
         waiting = {arm: plan for arm, plan in self._arms.items() if not await self._is_finished(arm)}
         if not waiting:
             return 0
@@ -148,9 +149,14 @@ class Ablation:
         rundir = RunDirectory.open(path)
         with rundir.lock():
             # An arm may have been gone on with by itself, and its driver killed.
-            for table in rundir.process_tables():
-                ProcessTable(table).end_left_overs()
+            _end_left_overs(rundir)
             return (await read_progress(plan, rundir)).is_finished(plan)
+
+
+def _end_left_overs(rundir: RunDirectory) -> None:
+    """End what a killed driver left running. The caller holds the directory's lock."""
+    for table in rundir.process_tables():
+        ProcessTable(table).end_left_overs()
 
 
 def _take_up(plan: Plan, path: Path) -> Plan:
@@ -176,14 +182,14 @@ def _is_whole(plan: Plan, path: Path) -> bool:
     return all((path / name).exists() for name in freeze(plan))
 
 
-def make_place(directory: Path, arms: Mapping[str, Plan]) -> None:
+def make_place(directory: Path) -> None:
     """Make an ablation's directory, or take one that is there. Raises InputError for a place that is something else."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        strange = sorted(entry.name for entry in directory.iterdir() if entry.name not in OWN | arms.keys())
+        strange = sorted(entry.name for entry in directory.iterdir() if entry.name not in OWN | ARMS.keys())
     except OSError as error:
         raise InputError(f"an ablation needs a writable directory, got {error}: choose another --out") from error
-    if strange and not any((directory / arm / "config.toml").exists() for arm in arms):
+    if strange and not any((directory / arm / "config.toml").exists() for arm in ARMS):
         what = f"{directory} with {strange[0]} in it"
         raise InputError(f"an ablation needs a directory of its own, got {what}: choose another --out")
     directory.chmod(0o700)

@@ -3,11 +3,13 @@
 import json
 import shlex
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.processes import ProcessTable, describe_tree
 from engine.commands.ablating import Ablation, clear_place, make_place, plan_arms
 from engine.corpus import Corpus
 from engine.errors import InputError
@@ -69,6 +71,13 @@ def test_all_arms_have_equal_turns_and_what_was_played_is_not_played_again(tmp_p
     assert len(keys["full"]) == 2 and all(found == keys["full"] for found in keys.values())
 
 
+def leave_over(directory: Path) -> "subprocess.Popen[bytes]":
+    """Leave a process running that a killed driver has recorded."""
+    process = subprocess.Popen(["sleep", "600"])
+    ProcessTable(directory / "processes.json").put("base-0", describe_tree("base-0", process.pid))
+    return process
+
+
 @pytest.mark.asyncio
 async def test_a_killed_ablation_goes_on_and_asks_no_finished_arm_again(tmp_path: Path) -> None:
     plain = answer_by_purpose()
@@ -86,10 +95,12 @@ async def test_a_killed_ablation_goes_on_and_asks_no_finished_arm_again(tmp_path
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert not (out / "ablation.json").exists()
+        left_over = leave_over(out)
         stub.release()
         before = len(stub.chats)
         found = run_json(*command)
         assert 0 < len(stub.chats) - before <= 2 * CALLS
+    assert left_over.wait(20) != 0
     assert list(found["arms"]) == ["full", "undelivered"]
     assert [one["num_episodes"] for one in found["dialogues"]["runs"]] == [2, 2]
 
@@ -147,16 +158,15 @@ def test_other_protocols_and_shards_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
-    plans = plan_arms(table(name="mental_arena"), tmp_path, [])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises(InputError, match=r"needs a directory of its own, got .*mine with notes.txt in it"):
-        make_place(tmp_path / "mine", plans)
+        make_place(tmp_path / "mine")
     with pytest.raises(InputError, match="needs a writable directory"):
-        make_place(tmp_path / "mine" / "notes.txt", plans)
+        make_place(tmp_path / "mine" / "notes.txt")
     clear_place(tmp_path / "mine")
     assert (tmp_path / "mine" / "notes.txt").exists()
-    make_place(tmp_path / "new", plans)
+    make_place(tmp_path / "new")
     clear_place(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
