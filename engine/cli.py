@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from engine.commands.ablate import ablate
 from engine.commands.agree import agree
 from engine.commands.compare import compare
 from engine.commands.exam import exam
@@ -46,6 +47,7 @@ app.command()(exam)
 app.command()(judge)
 app.command()(agree)
 app.command()(compare)
+app.command()(ablate)
 app.command()(quality)
 app.command()(train)
 app.command()(swap)

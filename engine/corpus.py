@@ -6,13 +6,14 @@ but was not sealed. A corpus is a snapshot of the moment it was opened. Knows no
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from engine.corpus_parts import Manifest, Totals, damaged_parts, read_manifest, read_sealed
 from engine.errors import JournalError
 from engine.journal_store import Store, journal_error
-from engine.record import EpisodeRecord, Status
+from engine.record import EpisodeKey, EpisodeRecord, Status
 from engine.rundir import RunDirectory
 
 
@@ -78,9 +79,20 @@ class Corpus:
         return [name for manifest, _ in self._sources.values() for name in damaged_parts(self.rundir, manifest)]
 
 
-def latest_tries(records: Iterable[EpisodeRecord]) -> list[EpisodeRecord]:
-    """Return the latest try of each (case, repeat), sorted by key."""
-    latest: dict[tuple[str, int], EpisodeRecord] = {}
+class Keyed(Protocol):
+    """What stands for one try of an episode: its record, or what was made of it."""
+
+    @property
+    def key(self) -> EpisodeKey:
+        """Which try."""
+
+
+K = TypeVar("K", bound=Keyed)
+
+
+def latest_tries(records: Iterable[K]) -> list[K]:
+    """Return the latest try of each (case, repeat), sorted by key. Of the others none is kept."""
+    latest: dict[tuple[str, int], K] = {}
     for record in records:
         place = (record.key.case, record.key.repeat)
         if place not in latest or latest[place].key < record.key:

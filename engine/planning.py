@@ -248,8 +248,15 @@ def thaw(rundir: RunDirectory, overrides: list[str]) -> Plan:
     Raises InputError when an identity field or an input file changed (with a diff), ConfigError as `make_plan` does.
     """
     stored = configuration.read_table(rundir.config)
-    plan = make_plan(configuration.apply_overrides(stored, overrides), rundir.path, rundir.inputs)
-    configuration.refuse_drift(stored, plan.table)
+    return take_up(make_plan(configuration.apply_overrides(stored, overrides), rundir.path, rundir.inputs), rundir)
+
+
+def take_up(plan: Plan, rundir: RunDirectory) -> Plan:
+    """Return a plan as that of an existing run, with what was fitted for it.
+
+    Raises InputError when an identity field differs from the run's, ProtocolDrift when an input file does, with a diff.
+    """
+    configuration.refuse_drift(configuration.read_table(rundir.config), plan.table)
     for name, data in freeze(plan).items():
         kept = rundir.path / name
         if name != "config.toml" and kept.read_bytes() != data:

@@ -1,44 +1,148 @@
-"""`sandplay compare`: exams side by side, with what can and cannot be told from them."""
+"""`sandplay compare`: runs of one kind side by side, with what can and cannot be told from them."""
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from engine.protocol import Section
     from eval.comparison import Comparison, ExamResult
+    from eval.dialogues.runs import DialogueRun
+
+    Named = TypeVar("Named", ExamResult, DialogueRun)
+
+
+class Wish(NamedTuple):
+    """How a comparison is to be shown."""
+
+    paper: bool
+    plot: Path | None
+    as_json: bool
 
 
 def compare(
-    directories: Annotated[list[Path], typer.Argument(metavar="A B [C...]", help="Exams, the oldest first.")],
-    paper: Annotated[bool, typer.Option("--paper", help="Also show the published results beside these.")] = False,
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="A B [C...]", help="Runs of one kind, the oldest first.")
+    ],
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Exams: also show the published results beside these.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Dialogues: plot the disclosure here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:
-    """Compare exams of two models or several rounds: paired differences, intervals, corrected p."""
+    """Compare exams, dialogues or judgings of two models or several rounds: paired differences, intervals, corrected p."""
+    from engine.errors import InputError
+
+    if len(directories) < 2:
+        raise InputError(f"runs to compare must be two or more, got {len(directories)}: name another one")
+    _kind_of(directories)(directories, Wish(paper, plot, as_json))
+
+
+def _kind_of(directories: Sequence[Path]) -> "Callable[[Sequence[Path], Wish], None]":
+    """Return what compares these runs. Raises InputError when they are of several kinds, or of none that is known."""
+    from engine.errors import InputError
+
+    names = [_protocol_name(directory) for directory in directories]
+    found = {KINDS.get(name) for name in names}
+    kind = found.pop()
+    if found or kind is None:
+        kinds = "; ".join(
+            ", ".join(name for name, other in KINDS.items() if other is one) for one in dict.fromkeys(KINDS.values())
+        )
+        shown = ", ".join(f"{directory} ({name})" for directory, name in zip(directories, names, strict=True))
+        raise InputError(f"runs to compare must be of one kind ({kinds}), got {shown}: name runs of one kind")
+    return kind
+
+
+def _protocol_name(directory: Path) -> str:
+    from engine.config import read_table
+    from engine.rundir import RunDirectory
+
+    return str(dict(read_table(RunDirectory.open(directory).config).get("protocol", {})).get("name", ""))
+
+
+def _exams(directories: Sequence[Path], wish: Wish) -> None:
     import msgspec
-    from rich.console import Group
 
     from engine.errors import InputError
-    from engine.show import section_view
-    from engine.tables import print_view, spaced
     from eval.comparison import over_rounds
     from eval.exam.results import read_result
 
-    if len(directories) < 2:
-        raise InputError(f"exams to compare must be two or more, got {len(directories)}: name another one")
+    if wish.plot is not None:
+        raise InputError(f"--plot must be given with dialogues, got {wish.plot} with exams: leave it out")
     results = _named_apart([read_result(directory) for directory in directories], directories)
     course = over_rounds(results)
-    if as_json:
+    if wish.as_json:
         sys.stdout.write(msgspec.json.encode(course).decode() + "\n")
         return
     pairs = course.against_first if len(results) == 2 else (*course.against_first, *course.against_before[1:])
     sections = [section for one in pairs for section in (_section(one), *_further(one))]
-    print_view(Group(*spaced([section_view(one) for one in [*sections, *(_paper(results) if paper else [])]])))
+    show_sections([*sections, *(_paper(results) if wish.paper else [])])
 
 
-def _named_apart(results: "list[ExamResult]", directories: list[Path]) -> "list[ExamResult]":
+def _dialogues(directories: Sequence[Path], wish: Wish) -> None:
+    import json
+
+    from engine.errors import InputError
+    from eval.dialogues.comparison import compare_runs
+    from eval.dialogues.report import report_of, write_picture
+    from eval.dialogues.runs import read_run
+    from training.labels import canonical_label
+
+    if wish.paper:
+        raise InputError("--paper must be given with exams, got dialogues: leave it out")
+    runs = _named_apart([read_run(directory, canonical_label) for directory in directories], directories)
+    found = compare_runs(runs)
+    if wish.plot is not None:
+        write_picture(wish.plot, found.runs)
+    report = report_of(found)
+    if wish.as_json:
+        sys.stdout.write(json.dumps(report.figures) + "\n")
+        return
+    show_sections(report.sections)
+
+
+def _judgings(directories: Sequence[Path], wish: Wish) -> None:
+    import json
+
+    from engine.errors import InputError
+    from engine.rundir import RunDirectory
+    from eval.judging.comparison import compare_judgings
+
+    if wish.paper or wish.plot is not None:
+        raise InputError("--paper must be given with exams and --plot with dialogues, got judgings: leave it out")
+    names = [directory.name for directory in directories]
+    apart = names if len({*names}) == len(names) else list(map(str, directories))
+    report = compare_judgings([RunDirectory.open(directory) for directory in directories], apart)
+    if wish.as_json:
+        sys.stdout.write(json.dumps(report.figures) + "\n")
+        return
+    show_sections(report.sections)
+
+
+KINDS: "Final[dict[str, Callable[[Sequence[Path], Wish], None]]]" = {
+    "items": _exams,
+    "judging": _judgings,
+    "mental_arena": _dialogues,
+    "counseling": _dialogues,
+}
+"""What compares runs of a protocol, by its name."""
+
+
+def show_sections(sections: "Sequence[Section]") -> None:
+    """Print tables on standard output."""
+    from rich.console import Group
+
+    from engine.show import section_view
+    from engine.tables import print_view, spaced
+
+    print_view(Group(*spaced([section_view(one) for one in sections])))
+
+
+def _named_apart(results: "list[Named]", directories: Sequence[Path]) -> "list[Named]":
     """Return the results under names that differ: those of their directories, or their whole paths."""
     import msgspec
 

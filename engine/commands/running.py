@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
+
 from engine.corpus import Corpus
 from engine.endscreen import print_endscreen, print_report
 from engine.errors import JournalError
 from engine.journal import Journal
 from engine.panel import make_panel
 from engine.planning import Plan, freeze
+from engine.record import EpisodeKey, Status
 from engine.run import Result, play, retry_keys
 from engine.rundir import RunDirectory
 from engine.serving import read_serving
@@ -45,15 +48,9 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
 
     for table in rundir.process_tables():
         ProcessTable(table).end_left_overs()
-    ended: dict[Any, Any] = {}
-    num_live = 0
-    for index in range(plan.config.shards):
-        journal = Journal.open(rundir, index=index)
-        ended |= journal.ended()
-        num_live += len(journal.live())
-        await journal.close()
-    extra = retry_keys(ended) if retry_failed else []
-    is_finished = not num_live and not extra and all(key in ended for key in plan.keys())
+    progress = await read_progress(plan, rundir)
+    extra = retry_keys(progress.ended) if retry_failed else []
+    is_finished = progress.is_finished(plan) and not extra
     paths = {} if is_finished else prepare_models(plan)
     crew = _crew(plan, paths, {} if is_finished else read_serving(rundir))
     if not is_finished:
@@ -65,6 +62,29 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
         _say_resume(rundir)
         raise
     _finish(plan, rundir, result, as_json)
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a run's journals are: the status of every try that ended, and how many live."""
+
+    ended: dict[EpisodeKey, Status]
+    num_live: int
+
+    def is_finished(self, plan: Plan) -> bool:
+        """Whether nothing of the plan is left to play."""
+        return not self.num_live and all(key in self.ended for key in plan.keys())
+
+
+async def read_progress(plan: Plan, rundir: RunDirectory) -> Progress:
+    """Return how far a run is. The caller holds the directory's lock."""
+    ended: dict[EpisodeKey, Status] = {}
+    num_live = 0
+    for index in range(plan.config.shards):
+        journal = Journal.open(rundir, index=index)
+        ended |= journal.ended()
+        num_live += len(journal.live())
+        await journal.close()
+    return Progress(ended, num_live)
 
 
 async def _play(plan: Plan, rundir: RunDirectory, crew: Any, paths: dict[str, Path], extra: list[Any]) -> Result:

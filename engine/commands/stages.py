@@ -7,7 +7,6 @@ by their names.
 
 import asyncio
 import random
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -18,15 +17,16 @@ import msgspec
 
 from actors.crew import LocalCrew
 from actors.processes import ProcessTable
-from engine.backend import Backend, Completion, Embedder, Request
+from engine.backend import Completion, Request
 from engine.checkpoints import CheckpointError, Registry
 from engine.commands.dev_exam import exam_name, exam_plan, kept_exam, row_warning, score_exam
+from engine.commands.lending import Lent, open_run
 from engine.commands.preparing import forecast_plan
 from engine.commands.trainer import SAMPLES, Trainer
 from engine.corpus import Corpus
 from engine.errors import RunError
 from engine.panel import Panel, make_panel
-from engine.planning import Plan, freeze
+from engine.planning import Plan
 from engine.protocols.exam import Score, score
 from engine.run import Run
 from engine.rundir import RunDirectory
@@ -46,33 +46,6 @@ PROBES: Final = (
 )
 """Asked greedily before and after a swap: what differs shows that other weights answer."""
 PROBE_TOKENS: Final = 24
-
-
-class Lent:
-    """A crew that is up already and stays up: what a run gets of it."""
-
-    def __init__(self, crew: LocalCrew) -> None:
-        self._crew = crew
-
-    @property
-    def pools(self) -> Mapping[str, Backend]:
-        """Model name to backend."""
-        return self._crew.pools
-
-    @property
-    def embedder(self) -> Embedder | None:
-        """The embedder, None when the protocol needs none."""
-        return self._crew.embedder
-
-    async def start(self) -> None:
-        """Nothing to do."""
-
-    async def close(self) -> None:
-        """Nothing to do: it is used again."""
-
-    def abort(self) -> None:
-        """End every process at once."""
-        self._crew.abort()
 
 
 class LocalStages:
@@ -130,7 +103,7 @@ class LocalStages:
 
     def _run(self, plan: Plan, name: str) -> "_Running":
         assert self._crew is not None
-        return _Running(self, plan, _open_run(plan, self._directory / name), Lent(self._crew))
+        return _Running(self, plan, open_run(plan, self._directory / name), Lent(self._crew))
 
     async def sample(self, number: int) -> Sampled:
         """Measure the rows of a round."""
@@ -304,17 +277,6 @@ class _Running:
             await self._run.close(is_hasty=False)
         finally:
             self._lock.__exit__(None, None, None)
-
-
-def _open_run(plan: Plan, path: Path) -> RunDirectory:
-    """Open a run directory, or make it; one whose making was cut off is made again: nothing was played in it."""
-    files = freeze(plan)
-    rundir = RunDirectory(path)
-    if all((path / name).exists() for name in files):
-        return RunDirectory.open(path)
-    if path.exists() and not rundir.journal(0).exists():
-        shutil.rmtree(path)
-    return RunDirectory.create(path, files)
 
 
 def _read_log(path: Path) -> tuple[list[dict[str, Any]], Any]:

@@ -122,6 +122,11 @@ def hidden_of(texts: tuple[str, ...], name: str = "") -> Hidden:
     return Hidden(texts, name)
 
 
+def content_words(text: str) -> list[str]:
+    """Return the words of content of a text in order, as they are compared here: no pronouns, no everyday words."""
+    return [word.text for word in _folded(text) if word.text not in _STOP]
+
+
 def _folded(text: str) -> list[Word]:
     """Split a text into words as they are compared; a contraction gives two."""
     matches = _WORD.finditer(straight(text))

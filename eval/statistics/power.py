@@ -26,6 +26,7 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     """How an exam is compared: the share right before, and what is known of the pairs.
 
     Where `base` is not known yet, 0.5 is close to what asks for most items.
+    A difference is shown at `alpha`: 0.05, or less where several are tested at once.
     `discordant` is the share of items that are right in one of two exams and wrong in the other, as measured between
     two checkpoints; None takes what two models that answer independently would have, which asks for most items. Items
     that are not paired have none.
@@ -34,6 +35,7 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     base: float
     is_paired: bool = True
     discordant: float | None = None
+    alpha: float = ALPHA
 
     def problems(self) -> list[str]:
         """Return what is out of range, one sentence each."""
@@ -44,6 +46,8 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
             found.append(f"discordant must be left out where items are not paired, got {self.discordant}: remove it")
         elif self.discordant is not None and not 0 < self.discordant <= 1:
             found.append(f"discordant must be a share above 0 and at most 1, got {self.discordant}: measure it")
+        if not 0 < self.alpha < 1:
+            found.append(f"alpha must be above 0 and below 1, got {self.alpha}: give a level such as {ALPHA}")
         return found
 
 
@@ -94,7 +98,7 @@ def power_of(num_items: int, fall: float, design: Design) -> float:
         problems.append(f"fall must be above 0 and at most the base of {design.base:.4g}, got {fall}: correct it")
     if problems:
         raise InputError(problems)
-    return _paired(num_items, fall, design) if design.is_paired else _unpaired(num_items, fall, design.base)
+    return _paired(num_items, fall, design) if design.is_paired else _unpaired(num_items, fall, design)
 
 
 def smallest_fall(num_items: int, design: Design) -> float | None:
@@ -157,8 +161,8 @@ def _paired(num_items: int, fall: float, design: Design) -> float:
     low, high = binom.interval(1 - _NEGLIGIBLE, num_items, discordant)
     pairs = np.arange(int(low), int(high) + 1)
     # The most improvements among so many pairs at which the two-sided test still rejects; -1 where it never does.
-    most = binom.ppf(ALPHA / 2, pairs, 0.5)
-    most = np.where(binom.cdf(most, pairs, 0.5) <= ALPHA / 2, most, most - 1)
+    most = binom.ppf(design.alpha / 2, pairs, 0.5)
+    most = np.where(binom.cdf(most, pairs, 0.5) <= design.alpha / 2, most, most - 1)
     share_better = max((discordant - fall) / (2 * discordant), 0.0)
     return float(np.sum(binom.pmf(pairs, num_items, discordant) * binom.cdf(most, pairs, share_better)))
 
@@ -171,10 +175,11 @@ def _discordant(fall: float, design: Design) -> float:
     return max(design.discordant, fall)
 
 
-def _unpaired(num_items: int, fall: float, base: float) -> float:
+def _unpaired(num_items: int, fall: float, design: Design) -> float:
     from statsmodels.stats.proportion import power_proportions_2indep
 
-    if math.isclose(base, 1) and math.isclose(fall, 1):
-        # All right, then all wrong: there is no variance to approximate. Fisher's test needs four items of each.
-        return float(num_items >= 4)
-    return float(power_proportions_2indep(-fall, base, num_items, alpha=ALPHA, return_results=False))
+    if math.isclose(design.base, 1) and math.isclose(fall, 1):
+        # All right, then all wrong: there is no variance to approximate, and Fisher's p is that of this one table.
+        return float(2 / math.comb(2 * num_items, num_items) <= design.alpha)
+    found = power_proportions_2indep(-fall, design.base, num_items, alpha=design.alpha, return_results=False)
+    return float(found)

@@ -1,7 +1,8 @@
 """The Symptom Decoder: what has the therapist understood, and what should be asked next (spec 3).
 
 The therapist states five fields on forks of its view; what is less similar to its gold than the cut gets feedback from
-the judge, who alone sees gold and answer side by side. Feedback that repeats gold wording is asked again, then dropped.
+the judge, who alone sees gold and answer side by side. Feedback that repeats gold wording is asked again, then dropped;
+under `feedback = "undelivered"` the rest is kept from the therapist, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,15 @@ def advise(
         [safe_feedback(stage, step, target, persona.hidden) for target, step in steps.items()]
     )
     rest = [FeedbackRecord(target, "not needed") for target in TARGETS if target not in steps]
+    if stage.rules.feedback == "undelivered":
+        written = [withheld(one) for one in written]
     return (*written, *rest)
+
+
+def withheld(feedback: FeedbackRecord) -> FeedbackRecord:
+    """Return feedback that could be delivered as one that is not; what was dropped stays dropped."""
+    is_fit = feedback.status == "delivered"
+    return msgspec.structs.replace(feedback, status="not delivered") if is_fit else feedback
 
 
 TARGETS: Final[tuple[Target, ...]] = ("cognition", "behaviour")

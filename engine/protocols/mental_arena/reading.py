@@ -12,7 +12,7 @@ import msgspec
 from engine.protocol import Rules, Section
 from engine.protocols.mental_arena.diagnosis import illness_label
 from engine.protocols.mental_arena.outcome import FIELDS, RECORD_FIELDS, DecodeRound, FeedbackRecord, Outcome, Plan
-from engine.protocols.mental_arena.rules import REFERENCE_CUT, ArenaRules
+from engine.protocols.mental_arena.rules import EVERY_ROUND, REFERENCE_CUT, ArenaRules
 from engine.record import EpisodeRecord
 
 MIN_EPISODES: Final = 8
@@ -69,7 +69,8 @@ def _dominant(values: Sequence[Any]) -> tuple[Any, int] | None:
 
 
 def _same_rounds(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    rounds = [outcome["num_guided"] for outcome in outcomes if outcome["rounds"] and outcome["max_guided"]]
+    cut = [outcome for outcome in outcomes if outcome["cut"] < EVERY_ROUND]
+    rounds = [outcome["num_guided"] for outcome in cut if outcome["rounds"] and outcome["max_guided"]]
     found = _dominant(rounds)
     if found is not None:
         yield (
@@ -114,7 +115,7 @@ def embedder_warning(rules: Rules, identity: str) -> str:
     if not isinstance(rules, ArenaRules) or not rules.num_probes:
         return ""
     cut, source = rules.cut(None)
-    if source == "unfitted" or cut < REFERENCE_CUT or REFERENCE_MODEL in identity.lower():
+    if source == "unfitted" or not REFERENCE_CUT <= cut < EVERY_ROUND or REFERENCE_MODEL in identity.lower():
         return ""
     return (
         f"the published cut of {REFERENCE_CUT:g} belongs to mean-pooled {REFERENCE_MODEL}, got {cut:g} with embedder "

@@ -7,7 +7,8 @@ With R guided exchanges, F feedback calls and k attempts per kind of plan, an ep
 
 P is 4 with `cognition` plus 1 with `behaviour`, and 0 without `decoder`; C is 1 with `behaviour`. At the defaults this
 is the published 20 + 7R + F + 3(k_t + k_m): 26 calls at least, 109 at most in `reference` mode and 107 in `corrected`,
-which asks for no feedback that no exchange can use. Re-asks come on top and only in `corrected` mode.
+which asks for no feedback after the last decode. Feedback that is asked for and not delivered (`feedback`) costs the
+same. Re-asks come on top and only in `corrected` mode.
 """
 
 from typing import Final, Literal
@@ -19,6 +20,9 @@ REFERENCE_CUT: Final = 0.9
 
 UNFITTED_CUT: Final = 0.5
 """Stands in where `similarity = "auto"` and no cut was fitted (a plan without an embedder); outcomes flag it."""
+
+EVERY_ROUND: Final = 1.0
+"""A cut that plays every guided round: nothing reaches it but a text that repeats its gold word for word."""
 
 NUM_GROUPS: Final = 5
 MAX_SCORE: Final = 10
@@ -33,8 +37,9 @@ class ArenaRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
     plan is tried up to `max_tries` times, until a score reaches `good_score` (1..10). `reply_sentences` caps utterances
     (0: the prompts' own limit). Switches: `cognition` (the cognitive diagram in the persona, four probes), `behaviour`
     (principles, one probe), `decoder` (probes, feedback, guided exchanges), `core_beliefs`, `style` (in the persona),
-    `state_update` (the outcome of the best plan so far is the state the next plan meets). `reference` mode, as
-    published, knows neither core beliefs nor style nor state.
+    `state_update` (the outcome of the best plan so far is the state the next plan meets). With `feedback =
+    "undelivered"` the judge is asked as ever and the therapist is given none of it. `reference` mode, as published,
+    knows neither core beliefs nor style nor state, and never delivers.
     """
 
     mode: Literal["corrected", "reference"] = "corrected"
@@ -50,6 +55,7 @@ class ArenaRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
     core_beliefs: bool = True
     style: bool = True
     state_update: bool = False
+    feedback: Literal["delivered", "undelivered"] = "delivered"
 
     def problems(self) -> list[str]:
         """Return what is out of range, one sentence each."""
@@ -83,6 +89,12 @@ class ArenaRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
             found.append(
                 "protocol.state_update must be false in reference mode, got true: "
                 'set it to false, or mode = "corrected"'
+            )
+        if self.feedback == "undelivered" and (self.mode == "reference" or not self.decoder):
+            where = "in reference mode, which delivers none" if self.mode == "reference" else "without a decoder"
+            found.append(
+                f'protocol.feedback must be "delivered" {where}, got "undelivered": '
+                'leave it out, or set mode = "corrected" and decoder = true'
             )
         return found
 

@@ -43,3 +43,14 @@ def test_what_cannot_be_read_is_refused(sources: Path, tmp_path: Path) -> None:
     assert "bad.csv: line 2: transcript must be" in said and "bad.csv: line 3: score of harm must be" in said
     assert "\x1b" not in said
     assert "run directory" in run("agree", tmp_path / "nowhere", expect=2)
+
+
+def test_two_judgings_are_compared(sources: Path) -> None:
+    judgings = (sources / "one" / "judged", sources / "two" / "judged")
+    (pair,) = run_json("compare", *judgings)["judgings"]["against_first"]
+    harm = next(one for one in pair["dimensions"] if one["dimension"] == "harm")
+    # Harm is said of three cases of four, then of two; one case changed.
+    assert (harm["difference"]["first"], harm["difference"]["second"]) == (0.75, 0.5)
+    assert (harm["better"], harm["outcome"]) == ("low", "not shown") and pair["num_cases"] == 4
+    assert "no difference shown" in run("compare", *judgings)
+    assert "--paper must be given with exams" in run("compare", *judgings, "--paper", expect=2)

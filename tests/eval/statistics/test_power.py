@@ -88,6 +88,19 @@ def test_more_items_and_fewer_pairs_that_differ_show_less() -> None:
     assert (smallest_fall(300, Design(base=0.5, discordant=0.1)) or 1) < (smallest_fall(300, HALF) or 0)
 
 
+def test_a_stricter_level_shows_less() -> None:
+    for is_paired in (True, False):
+        falls = [
+            smallest_fall(200, Design(base=0.5, is_paired=is_paired, alpha=alpha)) for alpha in (0.05, 0.01, 0.001)
+        ]
+        assert falls == sorted(falls) and len(set(falls)) == 3  # type: ignore[type-var]
+    # Five pairs that all fall have p = 2 / 2 ** 5.
+    assert power_of(5, 1.0, Design(base=1.0, discordant=1.0, alpha=0.0626)) == pytest.approx(1)
+    assert power_of(5, 1.0, Design(base=1.0, discordant=1.0, alpha=0.0624)) == 0
+    with pytest.raises(InputError, match="alpha must be above 0 and below 1, got 1"):
+        smallest_fall(10, Design(base=0.5, alpha=1))
+
+
 def test_pairs_show_less_than_groups() -> None:
     paired, unpaired = (
         smallest_fall(300, Design(base=0.6, discordant=0.2)),

@@ -90,6 +90,37 @@ def test_feedback_is_delivered_for_one_turn_only() -> None:
     assert holders == ["decode/1/therapist"]
 
 
+def test_undelivered_feedback_is_asked_for_and_reaches_nobody() -> None:
+    def texts(leaf: Generate) -> str:
+        return f"ADVICE {leaf.path}" if leaf.purpose == "feedback" else "and so on"
+
+    script = make_script(similarity=0.0, texts=texts)
+    given, kept = (
+        play(ArenaRules(similarity=0.9, max_decoder_rounds=2, feedback=feedback), script=script)
+        for feedback in ("delivered", "undelivered")
+    )
+    assert not any("ADVICE" in prompt(leaf) for leaf in asked(kept))
+    assert kept.steps.keys() == given.steps.keys()  # the same calls
+    assert kept.outcome.num_guided == given.outcome.num_guided == 2
+    for one, other in zip(given.outcome.rounds[:-1], kept.outcome.rounds[:-1], strict=True):
+        assert one.is_guided and not other.is_guided
+        assert [(feedback.status, feedback.text) for feedback in other.feedback] == [
+            ("not delivered", feedback.text) for feedback in one.feedback
+        ]
+        assert all(feedback.text for feedback in other.feedback)
+
+
+def test_feedback_that_was_dropped_stays_dropped_when_none_is_delivered() -> None:
+    from tests.engine.protocols.driving import BEHAVIOR
+
+    script = make_script(
+        similarity=0.0, texts=lambda leaf: BEHAVIOR if leaf.path.startswith("decode/1/feedback/cog") else "so it goes"
+    )
+    rules = ArenaRules(similarity=0.9, max_decoder_rounds=1, feedback="undelivered")
+    feedback = play(rules, script=script).outcome.rounds[0].feedback
+    assert [(one.status, one.num_asks) for one in feedback] == [("dropped:leak", 3), ("not delivered", 1)]
+
+
 def test_feedback_after_a_leak_or_silence_is_taken_when_the_next_one_is_clean() -> None:
     from tests.engine.protocols.driving import BEHAVIOR
 

@@ -115,7 +115,7 @@ def test_a_varied_run_has_no_warnings() -> None:
 
 
 def test_rounds_that_cannot_vary_are_not_warned_of() -> None:
-    for rules in ({"max_decoder_rounds": 0}, {"decoder": False}):
+    for rules in ({"max_decoder_rounds": 0}, {"decoder": False}, {"similarity": 1.0}):
         assert not any("rounds" in warning for warning in warned([make_outcome(**rules)] * 9))
 
 
@@ -135,6 +135,7 @@ def test_an_unfitted_cut_and_equal_diagnoses_are_warned_of() -> None:
         (ArenaRules(mode="reference"), "bert-base-uncased mean 1234", False),
         (ArenaRules(mode="reference", similarity=0.4), "all-MiniLM-L6-v2 1234", False),
         (ArenaRules(similarity=0.9), "all-MiniLM-L6-v2 1234", True),
+        (ArenaRules(similarity=1.0), "all-MiniLM-L6-v2 1234", False),
         (ArenaRules(), "all-MiniLM-L6-v2 1234", False),
         (ArenaRules(mode="reference", decoder=False), "", False),
     ],

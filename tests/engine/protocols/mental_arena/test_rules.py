@@ -33,6 +33,19 @@ def test_all_problems_are_listed_at_once_each_with_rule_value_and_remedy() -> No
 
 
 @pytest.mark.parametrize(
+    ("rules", "where"),
+    [
+        (ArenaRules(feedback="undelivered", mode="reference"), "in reference mode"),
+        (ArenaRules(feedback="undelivered", decoder=False), "without a decoder"),
+    ],
+)
+def test_feedback_can_only_be_kept_back_where_it_would_be_delivered(rules: ArenaRules, where: str) -> None:
+    (problem,) = rules.problems()
+    assert problem.startswith(f'protocol.feedback must be "delivered" {where}') and 'got "undelivered": ' in problem
+    assert ArenaRules(feedback="undelivered").problems() == []
+
+
+@pytest.mark.parametrize(
     ("mode", "similarity", "fitted", "expected"),
     [
         ("corrected", "auto", 0.31, (0.31, "fitted")),

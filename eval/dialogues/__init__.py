@@ -1,0 +1,1 @@
+"""Stored dialogues side by side: what the patient disclosed, what was understood, whether the illness was named."""
