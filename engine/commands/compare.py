@@ -33,7 +33,7 @@ def compare(
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Dialogues: plot the disclosure here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:
-    """Compare exams, dialogues or judgings of two models or several rounds: paired differences, intervals, corrected p."""
+    """Compare exams, dialogues or judgings of two models or several rounds: paired differences, corrected p."""
     from engine.errors import InputError
 
     if len(directories) < 2:
