@@ -256,12 +256,19 @@ def take_up(plan: Plan, rundir: RunDirectory) -> Plan:
 
     Raises InputError when an identity field differs from the run's, ProtocolDrift when an input file does, with a diff.
     """
-    configuration.refuse_drift(configuration.read_table(rundir.config), plan.table)
+    configuration.refuse_drift(_stored_table(rundir, plan), plan.table)
     for name, data in freeze(plan).items():
         kept = rundir.path / name
         if name != "config.toml" and kept.read_bytes() != data:
             raise ProtocolDrift(_diff(name, kept.read_bytes(), data))
     return _with_fitted(plan, rundir)
+
+
+def _stored_table(rundir: RunDirectory, plan: Plan) -> dict[str, Any]:
+    """Return a run's configuration; a setting that came after it was written has the default that it was played by."""
+    stored = configuration.read_table(rundir.config)
+    rules = read_rules(plan.spec.rules, stored.get("protocol", {}))
+    return configuration.to_table(configuration.load(stored), rules)
 
 
 def thaw_table(rundir: RunDirectory, table: Mapping[str, Any]) -> Plan:

@@ -62,6 +62,18 @@ def test_given_cases_and_what_they_share_are_kept_by_the_run(tmp_path: Path) -> 
     assert [message.text for message in first_request(again).view.messages()] == ["Be kind.", "Why?"]
 
 
+def test_a_run_from_before_a_setting_came_has_its_default(tmp_path: Path) -> None:
+    given = Given([Question("q1", "Why?")], Manners("Be kind."))
+    rundir = RunDirectory.create(tmp_path / "run", freeze(make_plan(TABLE, tmp_path, given=given)))
+    lines = rundir.config.read_text("utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(("repeats", "max_tokens"))]
+    assert len(kept) == len(lines) - 2
+    rundir.config.write_text("\n".join(kept), "utf-8")
+    assert thaw(rundir, []).table == make_plan(TABLE, tmp_path, given=given).table
+    with pytest.raises(InputError, match="cases.repeats is part of the run's identity: it was 1, got 2"):
+        thaw(rundir, ["cases.repeats=2"])
+
+
 def test_cases_of_a_type_of_its_own_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "questions.jsonl").write_text('{"id": "q1", "text": "Why?"}\n{"id": "q2", "text": "How?"}\n')
     plan = make_plan({**TABLE, "cases": {"source": "questions.jsonl", "limit": 1}}, tmp_path)
