@@ -5,9 +5,11 @@ drawn.
 """
 
 import io
+from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from engine.files import write_atomic
 
 
 def canvas_of(height: float, width: float = 8.0) -> tuple[Any, Any]:
@@ -35,3 +37,10 @@ def svg_of(canvas: Any) -> str:
     canvas.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+def write_svg(path: Path, svg: str) -> None:
+    """Write a picture. Raises InputError for a path that can be no SVG."""
+    if path.suffix != ".svg" or not path.parent.is_dir():
+        raise InputError(f"--plot must name an .svg file in an existing directory, got {path}: correct it")
+    write_atomic(path, svg.encode())

@@ -64,9 +64,10 @@ def _show(ablation: "Ablation", as_json: bool) -> None:
     from engine.commands.compare import show_sections
     from engine.errors import InputError
     from engine.files import write_atomic
+    from engine.pictures import write_svg
     from engine.tables import write
     from eval.dialogues.comparison import compare_runs
-    from eval.dialogues.report import report_of, write_picture
+    from eval.dialogues.report import curve_picture, report_of
     from eval.dialogues.runs import read_run
     from training.labels import canonical_label
 
@@ -75,7 +76,7 @@ def _show(ablation: "Ablation", as_json: bool) -> None:
     figures = {**ablation.figures, **report.figures}
     write_atomic(ablation.directory / REPORT, json.dumps(figures, indent=2).encode())
     try:
-        write_picture(ablation.directory / PICTURE, found.runs)
+        write_svg(ablation.directory / PICTURE, curve_picture(found.runs))
     except InputError as missing:
         print(f"{PICTURE} is not written: {missing}", file=sys.stderr)
     if as_json:

@@ -30,7 +30,9 @@ def compare(
     paper: Annotated[
         bool, typer.Option("--paper", help="Exams: also show the published results beside these.")
     ] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Dialogues: plot the disclosure here.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Exams, dialogues: plot accuracy, or disclosure, here.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:
     """Compare exams, dialogues or judgings of two models or several rounds: paired differences, corrected p."""
@@ -67,14 +69,15 @@ def _protocol_name(directory: Path) -> str:
 def _exams(directories: Sequence[Path], wish: Wish) -> None:
     import msgspec
 
-    from engine.errors import InputError
+    from engine.pictures import write_svg
     from eval.comparison import over_rounds
+    from eval.course_plot import course_picture
     from eval.exam.results import read_result
 
-    if wish.plot is not None:
-        raise InputError(f"--plot must be given with dialogues, got {wish.plot} with exams: leave it out")
     results = _named_apart([read_result(directory) for directory in directories], directories)
     course = over_rounds(results)
+    if wish.plot is not None:
+        write_svg(wish.plot, course_picture(course))
     if wish.as_json:
         sys.stdout.write(msgspec.json.encode(course).decode() + "\n")
         return
@@ -87,8 +90,9 @@ def _dialogues(directories: Sequence[Path], wish: Wish) -> None:
     import json
 
     from engine.errors import InputError
+    from engine.pictures import write_svg
     from eval.dialogues.comparison import compare_runs
-    from eval.dialogues.report import report_of, write_picture
+    from eval.dialogues.report import curve_picture, report_of
     from eval.dialogues.runs import read_run
     from training.labels import canonical_label
 
@@ -97,7 +101,7 @@ def _dialogues(directories: Sequence[Path], wish: Wish) -> None:
     runs = _named_apart([read_run(directory, canonical_label) for directory in directories], directories)
     found = compare_runs(runs)
     if wish.plot is not None:
-        write_picture(wish.plot, found.runs)
+        write_svg(wish.plot, curve_picture(found.runs))
     report = report_of(found)
     if wish.as_json:
         sys.stdout.write(json.dumps(report.figures) + "\n")
@@ -113,7 +117,7 @@ def _judgings(directories: Sequence[Path], wish: Wish) -> None:
     from eval.judging.comparison import compare_judgings
 
     if wish.paper or wish.plot is not None:
-        raise InputError("--paper must be given with exams and --plot with dialogues, got judgings: leave it out")
+        raise InputError("--paper must be given with exams, --plot with exams or dialogues, got judgings: leave it out")
     names = [directory.name for directory in directories]
     apart = names if len({*names}) == len(names) else list(map(str, directories))
     report = compare_judgings([RunDirectory.open(directory) for directory in directories], apart)

@@ -1,13 +1,10 @@
 """A comparison of dialogues as tables and a plot. Names of runs are shown as they are: whoever prints cleans them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from engine.errors import InputError
-from engine.files import write_atomic
 from engine.pictures import canvas_of, plain_label, svg_of
 from engine.protocol import Report, Section
 from engine.tables import MISSING
@@ -52,13 +49,6 @@ def curve_picture(runs: Sequence[RunFigures]) -> str:
     axes.set_ylim(bottom=0)
     axes.legend()
     return svg_of(canvas)
-
-
-def write_picture(path: Path, runs: Sequence[RunFigures]) -> None:
-    """Write the disclosure by turn. Raises InputError without matplotlib, or for a path that can be no SVG."""
-    if path.suffix != ".svg" or not path.parent.is_dir():
-        raise InputError(f"--plot must name an .svg file in an existing directory, got {path}: correct it")
-    write_atomic(path, curve_picture(runs).encode())
 
 
 def _runs(found: DialogueComparison, notes: Sequence[str]) -> Section:

@@ -61,7 +61,5 @@ def test_kinds_are_not_mixed_and_unknown_ones_are_named(runs: list[Path], tmp_pa
 def test_options_of_the_other_kind_are_refused(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--paper must be given with exams"):
         compare(runs, True, None, False)
-    with pytest.raises(InputError, match="--plot must be given with dialogues"):
-        compare([other(tmp_path / "exam", "items")] * 2, False, tmp_path / "x.svg", False)
     with pytest.raises(InputError, match="must be two or more, got 1"):
         compare(runs[:1], False, None, False)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError
+from engine.pictures import write_svg
 from eval.dialogues.comparison import DialogueComparison, compare_runs
-from eval.dialogues.report import report_of, write_picture
+from eval.dialogues.report import curve_picture, report_of
 from eval.dialogues.runs import DialogueRun
 from tests.eval.dialogues.making import figures, make_run
 
@@ -125,9 +126,9 @@ def test_the_report_is_json_and_dashes_stand_for_what_is_not_there() -> None:
 
 def test_the_picture_is_an_svg_where_one_can_be_written(tmp_path: Path) -> None:
     found = compared(make_run("o$e", figures("a", [0.1, 0.2])), make_run("two", figures("a", [0.1, 0.2])))
-    write_picture(tmp_path / "curve.svg", found.runs)
+    write_svg(tmp_path / "curve.svg", curve_picture(found.runs))
     text = (tmp_path / "curve.svg").read_text("utf-8")
     assert text.startswith("<svg") and "patient turn" in text and "two" in text
     for wrong in ("curve.png", "nowhere/curve.svg"):
         with pytest.raises(InputError, match="--plot must name"):
-            write_picture(tmp_path / wrong, found.runs)
+            write_svg(tmp_path / wrong, "<svg/>")
