@@ -15,6 +15,7 @@ from engine.commands.compare import compare
 from engine.commands.exam import exam
 from engine.commands.judge import judge
 from engine.commands.quality import quality
+from engine.commands.report import report
 from engine.commands.rounds import rounds
 from engine.commands.serve import serve
 from engine.commands.swap import swap
@@ -45,6 +46,7 @@ app.command()(exam)
 app.command()(judge)
 app.command()(compare)
 app.command()(quality)
+app.command()(report)
 app.command()(train)
 app.command()(swap)
 app.command()(serve)
