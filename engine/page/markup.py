@@ -1,6 +1,6 @@
 """HTML from text that nobody trusts: cleaned, escaped, in one file, without script.
 
-Invariant: `Html` is made by `text` and `element` alone, so that whatever else reaches a page stands there as text. The
+Invariant: `Html` is made here alone, by `text` and `element`, so that whatever reaches a page stands there as text. The
 page's policy forbids scripts, and every style but the one written here, by its hash. Pure.
 """
 
@@ -127,7 +127,7 @@ def page(title: str, *blocks: Html) -> str:
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="referrer", content="no-referrer"),
         element("title", text(title)),

@@ -3,7 +3,7 @@
 Knows records and what their protocol declares of itself; nothing of pages.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
 
@@ -44,17 +44,17 @@ class Tally:
         self.num = 0
         self.statuses: Counter[str] = Counter()
         self.protocols: Counter[str] = Counter()
-        self.models: dict[str, Counter[str]] = {}
+        self.models: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.weights: Counter[str] = Counter()
-        self.roles: dict[str, CallTally] = {}
-        self.purposes: dict[str, CallTally] = {}
+        self.roles: defaultdict[str, CallTally] = defaultdict(CallTally)
+        self.purposes: defaultdict[str, CallTally] = defaultdict(CallTally)
         self.attempts: Counter[str] = Counter()
         self.num_similarities = 0
         self.num_turns = Spread()
         self.duration_s = Spread()
-        self.words: dict[str, Spread] = {}
-        self.facts: dict[str, Spread] = {}
-        self.histograms: dict[str, Spread] = {}
+        self.words: defaultdict[str, Spread] = defaultdict(Spread)
+        self.facts: defaultdict[str, Spread] = defaultdict(Spread)
+        self.histograms: defaultdict[str, Spread] = defaultdict(Spread)
         self.missing: Counter[str] = Counter()
         self.transcripts: Reservoir[EpisodeRecord] = Reservoir(NUM_TRANSCRIPTS, seed)
 
@@ -70,7 +70,7 @@ class Tally:
         self.protocols[record.protocol] += 1
         self.weights.update(record.weights)
         for role, model in record.models.items():
-            self.models.setdefault(role, Counter())[model] += 1
+            self.models[role][model] += 1
         for step in record.steps:
             self._count(step)
         if record.status == "completed":
@@ -81,8 +81,8 @@ class Tally:
         if step.kind == "similarity":
             self.num_similarities += len(step.floats)
         elif step.reply is not None:
-            self.roles.setdefault(step.role, CallTally()).add(step)
-            self.purposes.setdefault(step.purpose, CallTally()).add(step)
+            self.roles[step.role].add(step)
+            self.purposes[step.purpose].add(step)
 
     def _read(self, record: EpisodeRecord) -> None:
         self.transcripts.add(record)
@@ -91,11 +91,11 @@ class Tally:
         if record.started_at and record.ended_at >= record.started_at:
             self.duration_s.add(record.ended_at - record.started_at)
         for turn in spoken:
-            self.words.setdefault(turn.role, Spread()).add(len(turn.text.split()))
+            self.words[turn.role].add(len(turn.text.split()))
         for name, value in facts(record, self._spec).items():
-            self.facts.setdefault(name, Spread()).add(value)
+            self.facts[name].add(value)
         outcome = decoded(record.outcome)
         if isinstance(outcome, dict):
             self.missing.update(self._spec.missing(outcome) if self._spec.missing else {})
             for name, values in (self._spec.histograms(outcome) if self._spec.histograms else {}).items():
-                self.histograms.setdefault(name, Spread()).update(values)
+                self.histograms[name].update(values)
