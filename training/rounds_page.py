@@ -163,7 +163,7 @@ def _curves(log: RoundLog, numbers: Sequence[int]) -> list[Html]:
     for title, name in CURVES:
         points = [(float(number), found[name]) for number, found in known.items()]
         drawn = Series(points=points, intervals=_bars(known, name))
-        plots.append(lines(title, [drawn], x_label="round", is_dotted=True, is_whole=True))
+        plots.append(lines(title, [drawn], x_label="round", is_dotted=True, is_whole=True, is_from_zero=False))
     return plots
 
 
@@ -180,4 +180,4 @@ def _training(log: RoundLog, numbers: Sequence[int]) -> Html:
         Series(label=f"round {number}", points=[(float(step), loss) for step, loss in enumerate(losses, start=1)])
         for number, losses in found[-MAX_SERIES:]
     ]
-    return lines("training loss", drawn, x_label="logged steps", is_whole=True)
+    return lines("training loss", drawn, x_label="logged steps", is_whole=True, is_from_zero=False)

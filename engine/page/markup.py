@@ -19,6 +19,8 @@ MAX_CHARS: Final = 20_000
 """What is longer is cut, and says so: a page is for reading."""
 NOTICE: Final = "Research use, synthetic people. Nothing here is medical advice; not for anyone in crisis."
 NONE: Final = Html("")
+LONG_CHARS: Final = 60
+"""A cell with more is read, not looked at: it may break its words, and its column stays wide enough."""
 VOID: Final = frozenset({"meta"})
 STYLE: Final = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#222;--dim:#63676c;--line:#dcdfe3;--bad:#b3402a;
@@ -32,8 +34,9 @@ h3{font-size:1rem;margin:1.2rem 0 .3rem;overflow-wrap:anywhere}
 p{margin:.4rem 0;overflow-wrap:anywhere;unicode-bidi:plaintext;white-space:pre-line}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:.4rem 0}
 td,th{border-bottom:1px solid var(--line);padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
-td{unicode-bidi:plaintext;white-space:pre-wrap;overflow-wrap:anywhere;min-width:2.5rem}thead th{color:var(--dim)}
-td.num,th.num{text-align:right;white-space:nowrap}tbody th{font-weight:600;white-space:nowrap}
+td{unicode-bidi:plaintext;white-space:pre-wrap}thead th{color:var(--dim)}
+td.num,th.num{text-align:right;white-space:nowrap}td.long{overflow-wrap:anywhere;min-width:15rem}
+tbody th{font-weight:600;white-space:nowrap}
 .turn{border-left:3px solid var(--c0);padding:.1rem .8rem;margin:.5rem 12% .5rem 0}
 .t1{border-color:var(--c1);margin:.5rem 0 .5rem 12%}.turn p{white-space:pre-wrap;max-width:46rem}
 .bad,.bad td{color:var(--bad)}.dim{color:var(--dim);font-size:13px}
@@ -108,12 +111,16 @@ def table(
 
 def _cells(row: Sequence[str], kinds: Sequence[dict[str, str]]) -> list[Html]:
     pairs = zip_longest(row, kinds, fillvalue=None)
-    return [element("td", text(str(cell or "")), **(kind or {})) for cell, kind in pairs]
+    return [_cell(str(cell or ""), dict(kind or {})) for cell, kind in pairs]
+
+
+def _cell(words: str, kind: dict[str, str]) -> Html:
+    return element("td", text(words), **({"class_": "long"} if len(words) > LONG_CHARS else kind))
 
 
 def pairs_table(rows: Iterable[tuple[str, str]]) -> Html:
     """Return names and what they are, a row each."""
-    lines = [element("tr", element("th", text(name), scope="row"), element("td", text(value))) for name, value in rows]
+    lines = [element("tr", element("th", text(name), scope="row"), _cell(value, {})) for name, value in rows]
     return element("div", element("table", element("tbody", *lines)), class_="wide")
 
 

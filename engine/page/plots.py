@@ -58,11 +58,12 @@ def lines(
     rules: Sequence[float] = (),
     is_dotted: bool = False,
     is_whole: bool = False,
+    is_from_zero: bool = True,
 ) -> Html:
-    """Return lines from zero up, the first `MAX_SERIES` of them, with a legend where there are several.
+    """Return lines, the first `MAX_SERIES` of them, with a legend where there are several.
 
     `rules` are places on the x axis where a vertical line stands; `is_dotted` marks every point, `is_whole` says that
-    nothing lies between whole numbers on the x axis.
+    nothing lies between whole numbers on the x axis, `is_from_zero` that the y axis holds zero.
     """
     drawn = [one for one in series if any(is_drawable(y) for _, y in one.points)][:MAX_SERIES]
     if not drawn:
@@ -71,7 +72,8 @@ def lines(
     ys = [y for one in drawn for _, y in one.points if y is not None and is_drawable(y)]
     ys += [end for one in drawn for _, *ends in one.intervals for end in ends if is_drawable(end)]
     across = _Axis(ticks(min(xs), max(xs), NUM_X_TICKS, is_whole=is_whole), LEFT, WIDTH - RIGHT)
-    up = _Axis(ticks(min(0.0, *ys), max(0.0, *ys)), HEIGHT - BOTTOM, TOP)
+    ys += [0.0] if is_from_zero else []
+    up = _Axis(ticks(min(ys), max(ys)), HEIGHT - BOTTOM, TOP)
     parts = [_frame(across, up, x_label, y_label)]
     parts += [_rule(across.at(x)) for x in rules if across.marks[0] <= x <= across.marks[-1]]
     for place, one in enumerate(drawn):

@@ -52,6 +52,12 @@ def test_several_lines_have_a_legend_and_a_kind_each() -> None:
     assert many.count("<polyline") == MAX_SERIES
 
 
+def test_an_axis_holds_zero_unless_it_need_not() -> None:
+    points = [Series(points=[(0, 2.0), (1, 2.4)])]
+    assert read_page(page("x", lines("x", points))).texts["text"][0] == "0.0"
+    assert read_page(page("x", lines("x", points, is_from_zero=False))).texts["text"][:2] == ["2.0", "2.1"]
+
+
 def test_rules_stand_inside_the_axis_only() -> None:
     drawn = lines("x", [Series(points=[(0, 1), (10, 2)])], rules=[5, 50])
     assert drawn.count('class="rule"') == 1 and 'x1="238"' in drawn
