@@ -17,6 +17,7 @@ from engine.commands.compare import compare
 from engine.commands.exam import exam
 from engine.commands.judge import judge
 from engine.commands.quality import quality
+from engine.commands.report import report
 from engine.commands.rounds import rounds
 from engine.commands.serve import serve
 from engine.commands.swap import swap
@@ -49,6 +50,7 @@ app.command()(agree)
 app.command()(compare)
 app.command()(ablate)
 app.command()(quality)
+app.command()(report)
 app.command()(train)
 app.command()(swap)
 app.command()(serve)

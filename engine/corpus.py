@@ -4,17 +4,25 @@ Invariant: never opens the database of a live driver; sees what is sealed, and, 
 but was not sealed. A corpus is a snapshot of the moment it was opened. Knows nothing of samples or training.
 """
 
+import bisect
+import functools
+import itertools
+import random
 import sqlite3
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from engine.corpus_parts import Manifest, Totals, damaged_parts, read_manifest, read_sealed
+from engine.corpus_parts import Manifest, Totals, damaged_parts, read_manifest, read_rows, read_sealed
 from engine.errors import JournalError
 from engine.journal_store import Store, journal_error
 from engine.record import EpisodeKey, EpisodeRecord, Status
 from engine.rundir import RunDirectory
+
+GROUP: Final = 50
+"""Episodes sampled from one part: a part is read whole (about 256 episodes), whatever is drawn of it."""
+_Piece = tuple[int, Callable[[Sequence[int]], Iterator[EpisodeRecord]]]
 
 
 class Corpus:
@@ -74,9 +82,45 @@ class Corpus:
             yield from read_sealed(self.rundir, manifest, after_seq, status, wanted)
             yield from (r for r in unsealed if r.seq > after_seq and status in (None, r.status))
 
+    def sample(self, size: int, seed: int = 0) -> Iterator[EpisodeRecord]:
+        """Yield at most `size` episodes in order of journal and seq: all when there are no more, else a seeded sample.
+
+        Drawn in groups of `GROUP` from parts spread evenly over the run, so that few parts are read; every episode is
+        as likely as any other, but those of one part come together. Raises JournalError for a damaged part.
+        """
+        if len(self) <= size:
+            yield from self.iterate()
+            return
+        draw = random.Random(seed)
+        pieces: list[_Piece] = []
+        for manifest, unsealed in self._sources.values():
+            pieces += [(part.rows, functools.partial(read_rows, self.rundir, part)) for part in manifest.parts]
+            pieces += [(len(unsealed), functools.partial(_picked, unsealed))] if unsealed else []
+        quotas = _quotas([num_rows for num_rows, _ in pieces], size, draw)
+        for (num_rows, read), quota in zip(pieces, quotas, strict=True):
+            if quota:
+                yield from read(sorted(draw.sample(range(num_rows), quota)))
+
     def damaged(self) -> list[str]:
         """Return the names of parts whose bytes are not those that were sealed; reads all of them."""
         return [name for manifest, _ in self._sources.values() for name in damaged_parts(self.rundir, manifest)]
+
+
+def _quotas(sizes: Sequence[int], size: int, draw: random.Random) -> list[int]:
+    """Return how many to draw of each piece: groups fall on equally spaced rows of all pieces laid end to end."""
+    ends = list(itertools.accumulate(sizes))
+    num_groups = -(-size // GROUP)
+    start, pace = draw.random(), ends[-1] / num_groups
+    places = [bisect.bisect_right(ends, (group + start) * pace) for group in range(num_groups)]
+    quotas = [0] * len(sizes)
+    for group, place in enumerate(places):
+        share = (group + 1) * size // num_groups - group * size // num_groups
+        quotas[place] = min(quotas[place] + share, sizes[place])
+    return quotas
+
+
+def _picked(records: Sequence[EpisodeRecord], rows: Sequence[int]) -> Iterator[EpisodeRecord]:
+    return (records[row] for row in rows)
 
 
 class Keyed(Protocol):

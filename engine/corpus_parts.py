@@ -203,7 +203,7 @@ def read_sealed(
 
     names = columns_of(columns)
     for part in manifest.parts:
-        if part.last_seq <= after_seq:
+        if part.last_seq <= after_seq or (status is not None and not getattr(part.totals, status)):
             continue
         table = _read(rundir, part, names)
         if part.first_seq <= after_seq:
@@ -211,6 +211,13 @@ def read_sealed(
         if status is not None:
             table = table.filter(pc.equal(table["status"], status))
         yield from from_table(table)
+
+
+def read_rows(rundir: RunDirectory, part: Part, rows: Sequence[int]) -> Iterator[EpisodeRecord]:
+    """Yield the records at these places of a part. Raises JournalError for a damaged part."""
+    from engine.corpus_schema import columns_of, from_table
+
+    yield from from_table(_read(rundir, part, columns_of(None)).take(list(rows)))
 
 
 def _read(rundir: RunDirectory, part: Part, columns: list[str]) -> Any:

@@ -184,6 +184,7 @@ def _places(rundir: RunDirectory) -> list[tuple[str, str]]:
         "configuration": rundir.config,
         "corpus": rundir.episodes,
         "metrics": rundir.metrics,
+        "page": rundir.report,
     }
     return [(name, str(path)) for name, path in places.items()]
 

@@ -44,6 +44,7 @@ class RunDirectory:
         self.control = path / "control.sock"
         self.serving = path / "serving.json"
         self.swaps = path / "swaps.jsonl"
+        self.report = path / "report.html"
         self._gate = path / "gate.lock"
 
     def __repr__(self) -> str:

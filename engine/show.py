@@ -144,9 +144,17 @@ def episode_view(record: EpisodeRecord, spec: ProtocolSpec = ITSELF, width: int 
 
 
 def head_table(record: EpisodeRecord, spec: ProtocolSpec = ITSELF) -> "Table":
-    """Return what the episode is: identity, models, weights, counts, error."""
+    """Return what the episode is."""
     from rich.table import Table
 
+    table = Table.grid(padding=(0, 2))
+    for name, value in head_rows(record, spec).items():
+        table.add_row(plain(name, "bold"), plain(value))
+    return table
+
+
+def head_rows(record: EpisodeRecord, spec: ProtocolSpec = ITSELF) -> dict[str, str]:
+    """Return what the episode is, by name: identity, models, weights, counts, error."""
     prompt, cached, completion = token_counts(record)
     started = datetime.fromtimestamp(record.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     lasted = max(record.ended_at - record.started_at, 0.0)
@@ -161,10 +169,7 @@ def head_table(record: EpisodeRecord, spec: ProtocolSpec = ITSELF) -> "Table":
     if record.error is not None:
         where = f" at {record.error.path}" if record.error.path else ""
         rows["error"] = f"{record.error.kind}{where}: {record.error.message}"
-    table = Table.grid(padding=(0, 2))
-    for name, value in rows.items():
-        table.add_row(plain(name, "bold"), plain(value))
-    return table
+    return rows
 
 
 def dialogue_view(spoken: Sequence[Turn], width: int) -> "RenderableType":
@@ -222,17 +227,18 @@ def section_view(section: Section) -> "RenderableType":
 def calls_table(record: EpisodeRecord, width: int = 120) -> "Table":
     """Return all steps with what they cost, in program order; narrow ones lack the columns one can do without."""
     dropped = next(heads for least, heads in _DROPPED if width >= least)
-    heads = [head for head in _CALL_HEADS if head not in dropped]
-    table = make_table(heads, title="Calls", numbers=("prompt", "cached", "out", "seconds", "tries"))
+    heads = [head for head in CALL_HEADS if head not in dropped]
+    table = make_table(heads, title="Calls", numbers=CALL_NUMBERS)
     # Paths are what a fork is told: they stay whole where the others may fold.
     table.columns[0].no_wrap = True
     for step in record.steps:
-        cells = zip(_CALL_HEADS, _call_cells(step), strict=True)
+        cells = zip(CALL_HEADS, call_cells(step), strict=True)
         table.add_row(*(plain(cell) for head, cell in cells if head not in dropped))
     return table
 
 
-_CALL_HEADS: Final = ("path", "role", "purpose", "prompt", "cached", "out", "replica", "weights", "seconds", "tries")
+CALL_HEADS: Final = ("path", "role", "purpose", "prompt", "cached", "out", "replica", "weights", "seconds", "tries")
+CALL_NUMBERS: Final = ("prompt", "cached", "out", "seconds", "tries")
 _DROPPED: Final[tuple[tuple[int, tuple[str, ...]], ...]] = (
     (115, ()),
     (95, ("replica", "weights")),
@@ -241,7 +247,8 @@ _DROPPED: Final[tuple[tuple[int, tuple[str, ...]], ...]] = (
 """Columns left out below each width."""
 
 
-def _call_cells(step: StepRecord) -> tuple[str, ...]:
+def call_cells(step: StepRecord) -> tuple[str, ...]:
+    """Return what a step cost, under `CALL_HEADS`."""
     attempts = str(len(step.attempts) + (step.reply is not None or bool(step.floats)))
     failures = ", ".join(dict.fromkeys(attempt.kind for attempt in step.attempts))
     tries = f"{attempts} ({failures})" if failures else attempts

@@ -1,5 +1,6 @@
 """How far a run is, read without disturbing its driver."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from engine.config import read_table
@@ -12,8 +13,7 @@ def read_status(rundir: RunDirectory) -> dict[str, Any]:
     corpus = Corpus.open(rundir)
     totals = corpus.totals
     table = read_table(rundir.config)
-    lines = (rundir.inputs / "cases.jsonl").read_bytes().count(b"\n")
-    total = lines * int(table["cases"]["repeats"])
+    total = num_episodes(rundir, table)
     holder = rundir.holder()
     return {
         "directory": str(rundir.path),
@@ -30,6 +30,16 @@ def read_status(rundir: RunDirectory) -> dict[str, Any]:
         "cached_tokens": totals.cached_tokens,
         "driver_pid": None if holder is None else holder.pid,
     }
+
+
+def num_episodes(rundir: RunDirectory, table: Mapping[str, Any]) -> int:
+    """Return how many episodes a run has: cases, which are counted without holding them, times repeats."""
+    path = rundir.inputs / "cases.jsonl"
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        num_cases = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+    return num_cases * int(table.get("cases", {}).get("repeats", 1))
 
 
 def status_lines(figures: dict[str, Any]) -> list[str]:

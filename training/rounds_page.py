@@ -1,16 +1,17 @@
-"""What changed from round to round: a table for the terminal, and `rounds.html` with plots; pure but for matplotlib.
+"""What changed from round to round: a table for the terminal, and `rounds.html` with plots; pure.
 
-All text is escaped; the page has no script. Knows the log of rounds, nothing of how rounds are made.
+Knows the log of rounds, nothing of how rounds are made.
 """
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from engine.pictures import canvas_of, plain_label, svg_of
+from engine.page.markup import NONE, Html, element, joined, paragraph, table
+from engine.page.markup import page as whole_page
+from engine.page.plots import MAX_SERIES, Series, lines
 from engine.tables import MISSING
 from engine.transcript import one_line
 from training.monitors import RoundFigures
@@ -33,11 +34,6 @@ CURVES: Final = (
     ("exam accuracy (95 %)", "exam"),
     ("change of the exam against the round last kept (95 %)", "exam_change"),
 )
-STYLE: Final = """body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;width:100%;font-size:13px}td,th{border-bottom:1px solid #ddd;padding:.2rem .5rem;
-text-align:left;vertical-align:top}figure{display:inline-block;width:48%;margin:.5rem 0}svg{max-width:100%;height:auto}
-.bad{color:#b3402a}"""
-NOTICE: Final = "Research use, synthetic people. Nothing here is medical advice; not for anyone in crisis."
 
 
 def rows_of(log: RoundLog) -> list[tuple[str, ...]]:
@@ -120,31 +116,23 @@ def _decision(log: RoundLog, number: int) -> str:
 
 
 def page(log: RoundLog, name: str, notes: Sequence[str] = ()) -> str:
-    """Return the whole page; `notes` are sentences on the exam. Raises InputError without matplotlib."""
-    numbers = numbers_of(log)
-    pictures = "".join(f"<figure>{svg}</figure>" for svg in (*_curves(log, numbers), _training(log, numbers)) if svg)
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    title = html.escape(f"Rounds of {name}")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1><p>{html.escape(NOTICE)}</p>"
-        f"{_table(rows_of(log))}{_before(log)}{_paragraphs([*notes, *_measured(log)])}{pictures}</body></html>\n"
+    """Return the whole page; `notes` are sentences on the exam."""
+    numbers, rows = numbers_of(log), rows_of(log)
+    flagged = [place for place, row in enumerate(rows) if row[-1] not in ("keep", MISSING)]
+    pictures = [picture for picture in (*_curves(log, numbers), _training(log, numbers)) if picture]
+    return whole_page(
+        f"Rounds of {name}",
+        table(HEADS, rows, flagged=flagged),
+        _before(log),
+        _paragraphs([*notes, *_measured(log)]),
+        element("div", *pictures, class_="plots"),
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"<tr>{''.join(f'<th>{html.escape(head)}' for head in HEADS)}</tr>"]
-    for row in rows:
-        kind = "" if row[-1] in ("keep", MISSING) else ' class="bad"'
-        lines.append(f"<tr{kind}>{''.join(f'<td>{html.escape(cell)}' for cell in row)}</tr>")
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _before(log: RoundLog) -> str:
+def _before(log: RoundLog) -> Html:
     examined = log.find(Examined, BEFORE)
     if examined is None:
-        return ""
+        return NONE
     found = examined.score
     text = f"Exam of the base model: {found.num_right} of {found.num_items} right ({found.low:.0%} to {found.high:.0%})"
     return _paragraphs([f"{text}; the most frequent answer, given always, gets {found.always_one:.0%}"])
@@ -164,25 +152,18 @@ def _measured(log: RoundLog) -> list[str]:
     return [f"As measured {where}, {differ}, at which the exam shows {shown} at 80% power"]
 
 
-def _paragraphs(sentences: Sequence[str]) -> str:
-    return "".join(f"<p>{html.escape(sentence[:1].upper() + sentence[1:])}.</p>" for sentence in sentences)
+def _paragraphs(sentences: Sequence[str]) -> Html:
+    return joined(paragraph(f"{sentence[:1].upper() + sentence[1:]}.") for sentence in sentences)
 
 
-def _curves(log: RoundLog, numbers: Sequence[int]) -> list[str]:
+def _curves(log: RoundLog, numbers: Sequence[int]) -> list[Html]:
     """Return a plot for each figure that any round has."""
     known = {number: msgspec.to_builtins(found) for number in numbers if (found := figures_of(log, number)) is not None}
     plots = []
     for title, name in CURVES:
-        points = [(number, found[name]) for number, found in known.items() if found[name] is not None]
-        if points:
-            canvas, axes = canvas_of(2.4, 5.0)
-            axes.plot(*zip(*points, strict=True), marker="o")
-            if bars := _bars(known, name):
-                axes.vlines(*zip(*bars, strict=True))
-            axes.set_xticks(numbers)
-            axes.set_xlabel("round")
-            axes.set_title(plain_label(title), fontsize=10)
-            plots.append(svg_of(canvas))
+        points = [(float(number), found[name]) for number, found in known.items()]
+        drawn = Series(points=points, intervals=_bars(known, name))
+        plots.append(lines(title, [drawn], x_label="round", is_dotted=True, is_whole=True, is_from_zero=False))
     return plots
 
 
@@ -192,15 +173,11 @@ def _bars(known: Mapping[int, Mapping[str, Any]], name: str) -> list[tuple[int, 
     return [(number, low, high) for number, (low, high) in ends.items() if low is not None and high is not None]
 
 
-def _training(log: RoundLog, numbers: Sequence[int]) -> str:
-    """Return the training loss over all rounds, one line a round; "" when there is none."""
+def _training(log: RoundLog, numbers: Sequence[int]) -> Html:
+    """Return the training loss, a line for each of the latest rounds."""
     found = [(number, trained.losses) for number in numbers if (trained := log.find(Trained, number)) is not None]
-    if not any(losses for _, losses in found):
-        return ""
-    canvas, axes = canvas_of(2.4, 5.0)
-    for number, losses in found:
-        axes.plot(range(1, len(losses) + 1), losses, label=f"round {number}")
-    axes.set_xlabel("logged steps")
-    axes.set_title("training loss", fontsize=10)
-    axes.legend(fontsize=8)
-    return svg_of(canvas)
+    drawn = [
+        Series(label=f"round {number}", points=[(float(step), loss) for step, loss in enumerate(losses, start=1)])
+        for number, losses in found[-MAX_SERIES:]
+    ]
+    return lines("training loss", drawn, x_label="logged steps", is_whole=True, is_from_zero=False)

@@ -153,15 +153,11 @@ async def _play(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], log
 
 
 def _write_page(log: "RoundLog", directory: Path, name: str, resolution: "Resolution | None") -> None:
-    from engine.errors import InputError
     from engine.files import write_atomic
     from training.rounds_page import page
 
-    try:
-        notes = [resolution.sentence] if resolution is not None else []
-        write_atomic(directory / "rounds.html", page(log, name, notes).encode())
-    except InputError as missing:
-        print(f"rounds.html is not written: {missing}", file=sys.stderr)
+    notes = [resolution.sentence] if resolution is not None else []
+    write_atomic(directory / "rounds.html", page(log, name, notes).encode())
 
 
 def _show(log: "RoundLog", directory: Path, as_json: bool, resolution: "Resolution | None") -> None:

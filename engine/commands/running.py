@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from engine.commands.report import leave_report
 from engine.corpus import Corpus
 from engine.endscreen import print_endscreen, print_report
 from engine.errors import JournalError
@@ -18,6 +19,7 @@ from engine.journal import Journal
 from engine.panel import make_panel
 from engine.planning import Plan, freeze
 from engine.record import EpisodeKey, Status
+from engine.report.writing import AT_END, FINISHED, IN_HASTE, open_state
 from engine.run import Result, play, retry_keys
 from engine.rundir import RunDirectory
 from engine.serving import read_serving
@@ -115,11 +117,18 @@ async def _has_started(rundir: RunDirectory, num_journals: int) -> bool:
 def _finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> NoReturn:
     """Print what happened and exit with the run's code."""
     corpus = Corpus.open(rundir)
-    outcomes = (json.loads(record.outcome) for record in corpus if record.outcome)
+    outcomes = (json.loads(record.outcome) for record in corpus.iterate(columns=("outcome",)) if record.outcome)
     found = findings(plan.spec, outcomes)
     summary = summarize(result, found, str(rundir.path))
     is_whole = result.interrupted is None and not result.num_unplayed
     report = plan.spec.report(rundir) if plan.spec.report and is_whole else None
+    leave_report(
+        rundir,
+        plan.spec,
+        state=FINISHED if is_whole else open_state(rundir),
+        size=AT_END if result.interrupted is None else IN_HASTE,
+        sections=report.sections if report else (),
+    )
     if as_json:
         print(json.dumps(summary | (report.figures if report else {})), flush=True)
     elif report is not None:

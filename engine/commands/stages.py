@@ -22,12 +22,14 @@ from engine.checkpoints import CheckpointError, Registry
 from engine.commands.dev_exam import exam_name, exam_plan, kept_exam, row_warning, score_exam
 from engine.commands.lending import Lent, open_run
 from engine.commands.preparing import forecast_plan
+from engine.commands.report import leave_report
 from engine.commands.trainer import SAMPLES, Trainer
 from engine.corpus import Corpus
 from engine.errors import RunError
 from engine.panel import Panel, make_panel
 from engine.planning import Plan
 from engine.protocols.exam import Score, score
+from engine.report.writing import AT_END, FINISHED, IN_HASTE, open_state
 from engine.run import Run
 from engine.rundir import RunDirectory
 from engine.steps import Sampling
@@ -275,8 +277,14 @@ class _Running:
         self._stages._active = None
         try:
             await self._run.close(is_hasty=False)
+            await asyncio.to_thread(self._leave_report)
         finally:
             self._lock.__exit__(None, None, None)
+
+    def _leave_report(self) -> None:
+        rundir, is_open = self._run.rundir, self._run.num_open > 0
+        state = open_state(rundir) if is_open else FINISHED
+        leave_report(rundir, self._run.plan.spec, state=state, size=IN_HASTE if is_open else AT_END)
 
 
 def _read_log(path: Path) -> tuple[list[dict[str, Any]], Any]:

@@ -198,3 +198,47 @@ def test_the_latest_try_of_each_repeat_counts() -> None:
     records = [EpisodeRecord(key=key, seed=0, protocol="counseling", status="completed") for key in keys]
     found = [record.key for record in latest_tries(records)]
     assert found == [EpisodeKey("a", 0, 2), EpisodeKey("a", 1), EpisodeKey("b", 0)]
+
+
+def test_a_sample_is_seeded_bounded_and_from_all_of_the_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    manifest = Manifest()
+    for place in range(40):
+        records = [make_record(EpisodeKey(f"c{place * 20 + at:03d}"), 1) for at in range(20)]
+        records = [msgspec.structs.replace(one, seq=place * 20 + at) for at, one in enumerate(records)]
+        manifest = name_part(run, manifest, put_part(run, manifest, records))
+    corpus = Corpus.open(run)
+    drawn = [record.seq for record in corpus.sample(200, seed=1)]
+    assert drawn == sorted(set(drawn)) and len(drawn) <= 200
+    assert len({seq // 20 for seq in drawn}) == 4
+    assert min(drawn) < 200 and max(drawn) >= 600
+    assert drawn == [record.seq for record in corpus.sample(200, seed=1)]
+    assert drawn != [record.seq for record in corpus.sample(200, seed=2)]
+    assert len(list(corpus.sample(800))) == 800 and len(list(corpus.sample(10))) == 10
+
+
+def test_a_sample_takes_every_episode_as_often_sealed_or_not(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    sealed = tuple(msgspec.structs.replace(make_record(EpisodeKey(f"s{at}"), 0), seq=at) for at in range(6))
+    loose = tuple(msgspec.structs.replace(make_record(EpisodeKey(f"u{at}"), 0), seq=at + 6) for at in range(3))
+    manifest = name_part(run, Manifest(), put_part(run, Manifest(), sealed))
+    corpus = Corpus(run, {0: (manifest, loose)})
+    counts = [0] * 9
+    for seed in range(300):
+        for record in corpus.sample(2, seed):
+            counts[record.seq] += 1
+    # 600 draws of 9 episodes: 67 each, with a standard deviation of about 8.
+    assert sum(counts) == 600 and all(30 < number < 105 for number in counts)
+
+
+def test_parts_without_the_status_asked_for_are_not_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    manifest = Manifest()
+    for status, seq in (("completed", 0), ("failed", 1)):
+        record = msgspec.structs.replace(make_record(EpisodeKey(status), 1, status), seq=seq)  # type: ignore[arg-type]
+        manifest = name_part(run, manifest, put_part(run, manifest, [record]))
+    damaged = run.episodes / manifest.parts[0].file
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    assert [record.key.case for record in Corpus.open(run).iterate(status="failed")] == ["failed"]
+    with pytest.raises(JournalError):
+        list(Corpus.open(run).iterate(status="completed"))

@@ -60,7 +60,7 @@ def test_the_table_says_what_each_round_came_to() -> None:
 def test_the_page_has_plots_no_script_and_nothing_unescaped() -> None:
     text = page(make_log(), "<b>lab</b>")
     assert text.count("<svg") >= 4 and "Rounds of &lt;b&gt;lab&lt;/b&gt;" in text
-    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "<script" not in text and "svg role" in text and "training loss" in text and "&lt;script&gt;" in text
     assert "default-src 'none'" in text and "not for anyone in crisis" in text
     assert "Exam of the base model: 30 of 100 right" in text
     assert text == page(make_log(), "<b>lab</b>")
@@ -87,7 +87,7 @@ def test_figures_with_an_interval_are_drawn_with_it() -> None:
     log = RoundLog(Path("unused"), [Decided(round=0, action="keep", serves="r0", figures=figures)])
     bare = RoundLog(Path("unused"), [Decided(round=0, action="keep", serves="r0", figures=RoundFigures(num_rows=3))])
     # Three figures are known, the change without its interval: one plot each, bars in the first.
-    assert page(log, "x").count("<svg") == 2 and page(log, "x").count("LineCollection") == 1
+    assert page(log, "x").count("<svg") == 2 and page(log, "x").count('class="interval') == 1
     assert page(bare, "x").count("<svg") == 0
 
 

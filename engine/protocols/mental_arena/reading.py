@@ -55,6 +55,16 @@ def facts(outcome: Mapping[str, Any]) -> Mapping[str, float]:
     return {**found, "dropped feedback": float(dropped)} if outcome["rounds"] else found
 
 
+def histograms(outcome: Mapping[str, Any]) -> Mapping[str, list[float]]:
+    """Return the values of one outcome whose spread a run's page draws: similarities and scores."""
+    rounds = outcome["rounds"]
+    found = {"cosine of decoded fields, first round": rounds[:1], "cosine of decoded fields, last round": rounds[-1:]}
+    values = {name: [one for turn in turns for one in turn["similarities"].values()] for name, turns in found.items()}
+    for kind in ("treatment", "medicine"):
+        values[f"scores of {kind} plans, every try"] = [one["score"] for one in outcome[kind]["attempts"]]
+    return {name: [float(one) for one in found if one is not None] for name, found in values.items()}
+
+
 def warnings(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what a run's outcomes have in common that they should not."""
     return [*_same_rounds(outcomes), *_same_values(outcomes), *_unfitted(outcomes)]

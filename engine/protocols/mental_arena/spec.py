@@ -6,7 +6,7 @@ from typing import Final
 from engine.protocol import Extreme, ProtocolSpec
 from engine.protocols.mental_arena.calibration import fit
 from engine.protocols.mental_arena.prompts import CATALOG
-from engine.protocols.mental_arena.reading import cautions, facts, missing, records, sections, warnings
+from engine.protocols.mental_arena.reading import cautions, facts, histograms, missing, records, sections, warnings
 from engine.protocols.mental_arena.rules import MAX_SCORE, ArenaRules, needed_context
 from engine.protocols.mental_arena.session import mental_arena
 from engine.protocols.mental_arena.stage import JUDGE, PATIENT, THERAPIST
@@ -52,6 +52,7 @@ PROTOCOL: Final = ProtocolSpec(
     sections=sections,
     missing=missing,
     facts=facts,
+    histograms=histograms,
     warnings=warnings,
     fit=fit,
     cautions=cautions,

@@ -93,6 +93,20 @@ def test_facts_and_missing_read_plain_mappings(mode: str) -> None:
     assert "treatment score" not in PROTOCOL.facts(make_outcome(script=make_script(score="?")))
 
 
+def test_histograms_hold_similarities_and_scores() -> None:
+    assert PROTOCOL.histograms is not None
+    script = make_script(similarity=0.25, score="4")
+    found = PROTOCOL.histograms(make_outcome(max_decoder_rounds=1, max_tries=3, script=script))
+    assert {name: list(values) for name, values in found.items()} == {
+        "cosine of decoded fields, first round": [0.25] * 5,
+        "cosine of decoded fields, last round": [0.25] * 5,
+        "scores of treatment plans, every try": [4.0] * 3,
+        "scores of medicine plans, every try": [4.0] * 3,
+    }
+    missing = PROTOCOL.histograms(make_outcome(decoder=False, script=make_script(score="?")))
+    assert not any(missing.values())
+
+
 def warned(outcomes: list[dict[str, Any]]) -> list[str]:
     assert PROTOCOL.warnings is not None
     return PROTOCOL.warnings(outcomes)

@@ -1,0 +1,63 @@
+"""`sandplay report`: the page of a run, written again; and the page that every run leaves at its end."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.protocol import ProtocolSpec, Section
+    from engine.rundir import RunDirectory
+
+
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    episodes: Annotated[int, typer.Option(min=0, help="Read at most that many episodes whole; 0: all.")] = 2000,
+) -> None:
+    """Write report.html into a run, also one that is unfinished or being played."""
+    from engine.commands.rounds import is_rounds
+    from engine.errors import InputError
+    from engine.report.writing import write_report
+    from engine.rundir import RunDirectory
+    from engine.show import protocol_of
+
+    if is_rounds(directory):
+        raise InputError(
+            f"must be one run, got the rounds of {directory}: name a run in it, such as {directory}/round-0"
+        )
+    rundir = RunDirectory.open(directory)
+    spec = protocol_of(rundir)
+    try:
+        print(write_report(rundir, spec, size=episodes, sections=_result(rundir, spec)))
+    except OSError as error:
+        raise InputError(f"report.html must be writable, got {error}: check the owner of {rundir.path}") from error
+
+
+def _result(rundir: "RunDirectory", spec: "ProtocolSpec") -> "Sequence[Section]":
+    """Return what the protocol reports of a run that is finished and that nobody plays."""
+    from engine.config import read_table
+    from engine.corpus import Corpus
+    from engine.report.writing import FINISHED, state_of
+    from engine.status import num_episodes
+
+    if spec.report is None:
+        return ()
+    state = state_of(rundir, len(Corpus.open(rundir)), num_episodes(rundir, read_table(rundir.config)))
+    return spec.report(rundir).sections if state == FINISHED else ()
+
+
+def leave_report(
+    rundir: "RunDirectory", spec: "ProtocolSpec", *, state: str, size: int, sections: "Sequence[Section]" = ()
+) -> None:
+    """Write the page at the end of a run; what keeps it from being written is said, and never fails the run."""
+    from engine.report.writing import write_report
+    from engine.transcript import one_line
+
+    try:
+        write_report(rundir, spec, state=state, size=size, sections=sections)
+    except Exception as problem:  # noqa: BLE001 - hooks of a protocol are anybody's code, and the run itself is whole
+        said = one_line(f"{type(problem).__name__}: {problem}", 300)
+        print(f"report.html is not written: {said}", file=sys.stderr)
