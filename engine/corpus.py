@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from engine.corpus_parts import Manifest, Totals, damaged_parts, read_manifest, read_sealed
+from engine.corpus_parts import Manifest, damaged_parts, read_manifest, read_sealed
 from engine.errors import JournalError
 from engine.journal_store import Store, journal_error
 from engine.record import EpisodeRecord, Status
 from engine.rundir import RunDirectory
+from engine.totals import Totals
 
 
 class Corpus:

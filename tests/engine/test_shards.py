@@ -4,13 +4,13 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.corpus_parts import Totals
 from engine.metrics import Snapshot
 from engine.planning import freeze, make_plan
 from engine.record import EpisodeKey
 from engine.run import Result
 from engine.rundir import RunDirectory
 from engine.shards import ShardTask, share_of, slice_keys, sum_results, sum_snapshots, thaw_task
+from engine.totals import Totals
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 4))
