@@ -1,7 +1,7 @@
 """The `sandplay` command: the only place that composes the layers; it imports inside functions to answer at once.
 
 Results go to stdout, everything said on the way to stderr. Exit codes: 0 every case has a terminal record, 1 the run
-could not go on, 2 bad usage or input, 130 and 143 interrupted.
+could not go on or reached a limit, 2 bad usage or input, 130 and 143 interrupted.
 """
 
 import json

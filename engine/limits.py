@@ -172,4 +172,4 @@ def share_limits(limits: LimitsConfig, index: int, num_shards: int) -> LimitsCon
 
 
 def _figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+    return f"{int(value):,}" if value == int(value) else f"{value:,.6g}"

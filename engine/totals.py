@@ -20,7 +20,13 @@ class CallTotals(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int = 0
 
     def __add__(self, other: "CallTotals") -> "CallTotals":
-        return CallTotals(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+        # Written out, as are those of a run: both are added for each episode that ends, on the scheduler's loop.
+        return CallTotals(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
 
     def __sub__(self, other: "CallTotals") -> "CallTotals":
         return CallTotals(*(getattr(self, f) - getattr(other, f) for f in self.__struct_fields__))
@@ -54,8 +60,17 @@ class Totals(msgspec.Struct, frozen=True):
     roles: dict[str, CallTotals] = {}
 
     def __add__(self, other: "Totals") -> "Totals":
-        counts = {f: getattr(self, f) + getattr(other, f) for f in self.__struct_fields__ if f != "roles"}
-        return Totals(**counts, roles=add_up(self.roles, other.roles))
+        return Totals(
+            self.completed + other.completed,
+            self.failed + other.failed,
+            self.cancelled + other.cancelled,
+            self.calls + other.calls,
+            self.turns + other.turns,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            add_up(self.roles, other.roles),
+        )
 
     @property
     def episodes(self) -> int:
@@ -80,8 +95,11 @@ class Totals(msgspec.Struct, frozen=True):
         for step in record.steps:
             if step.kind != "generate":
                 continue
-            role = counts.setdefault(step.role, [0, 0, 0, 0])
-            role[0] += len(step.attempts)
+            role = counts.get(step.role)
+            if role is None:
+                role = counts[step.role] = [0, 0, 0, 0]
+            if step.attempts:
+                role[0] += len(step.attempts)
             if (reply := step.reply) is not None:
                 usage = reply.usage
                 turns += 1
@@ -90,7 +108,7 @@ class Totals(msgspec.Struct, frozen=True):
                 role[2] += usage.completion_tokens
                 role[3] += usage.cached_tokens
         roles = {name: CallTotals(*numbers) for name, numbers in counts.items()}
-        whole = sum(roles.values(), CallTotals())
+        whole = CallTotals(*map(sum, zip(*counts.values(), strict=True)))
         status = record.status
         ends = (int(status == "completed"), int(status == "failed"), int(status == "cancelled"))
         figures = (whole.prompt_tokens, whole.completion_tokens, whole.cached_tokens)

@@ -57,6 +57,7 @@ def test_calls_count_when_they_go_out_and_tokens_when_answers_come() -> None:
 
 def test_a_reached_limit_is_said_with_both_figures() -> None:
     assert str(Reached("max_tokens", 10_000, 12_345)) == "limits.max_tokens is reached: 12,345 of 10,000"
+    assert str(Reached("max_tokens", 1e7, 12345678.0)) == "limits.max_tokens is reached: 12,345,678 of 10,000,000"
     assert str(Reached("max_cost", 2.5, 2.51)) == "limits.max_cost is reached: 2.51 of 2.5"
 
 
