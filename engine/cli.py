@@ -1,13 +1,13 @@
 """The `sandplay` command: the only place that composes the layers; it imports inside functions to answer at once.
 
 Results go to stdout, everything said on the way to stderr. Exit codes: 0 every case has a terminal record, 1 the run
-could not go on, 2 bad usage or input, 130 and 143 interrupted.
+could not go on or reached a limit, 2 bad usage or input, 130 and 143 interrupted.
 """
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -24,9 +24,6 @@ from engine.commands.swap import swap
 from engine.commands.train import train
 from engine.simulation.command import simulate
 from training.command import samples
-
-if TYPE_CHECKING:
-    from engine.planning import Plan
 
 app = typer.Typer(
     name="sandplay",
@@ -84,22 +81,28 @@ def generate(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to make (default: runs/NAME-TIME).")] = None,
     as_json: Json = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked, and its cost.")] = False,
+    like: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="With --dry-run: expect what episodes of this run took.")
+    ] = None,
 ) -> None:
     """Generate a corpus of episodes into a new run directory."""
     import uvloop
 
     from engine import config as configuration
+    from engine.commands.dry_run import print_forecast
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
     from engine.commands.running import run_new
     from engine.planning import make_plan
 
+    if like is not None and not dry_run:
+        raise typer.BadParameter("--like says what to expect: add --dry-run")
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     plan = make_plan(table, config.parent.absolute())
     paths = prepare_models(plan)
     figures = forecast_plan(plan, paths)
     if dry_run:
-        _print_forecast(plan, figures, as_json)
+        print_forecast(plan, figures, like, as_json)
         return
     uvloop.run(run_new(plan, paths, out or default_directory(plan.config.name), as_json))
 
@@ -223,24 +226,6 @@ def bench(
 
     code = run_bench(name, json_path=json_path, repeats=repeats, is_brief=brief, is_new=new, within_min=within)
     raise typer.Exit(code)
-
-
-def _print_forecast(plan: "Plan", figures: Any, as_json: bool) -> None:
-    import msgspec
-    import tomli_w
-
-    if as_json:
-        print(json.dumps({"config": plan.table, "forecast": msgspec.to_builtins(figures)}))
-        return
-    print(tomli_w.dumps(plan.table))
-    print(f"# {figures.episodes} episodes; retries and re-asks come on top")
-    for name in ("least", "most"):
-        course = getattr(figures, name)
-        print(
-            f"# {name}: {course.calls} calls, {course.prompt_tokens} prompt + {course.completion_tokens} completion"
-            f" tokens per episode; {course.calls * figures.episodes} calls in all"
-        )
-    print(f"# longest possible context: {figures.most.max_context} tokens")
 
 
 async def _calibrate(table: dict[str, Any], as_json: bool) -> None:

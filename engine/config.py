@@ -5,6 +5,7 @@ Unknown keys, wrong types and values out of range are refused, all at once, befo
 Derived values are properties. The `[protocol]` table belongs to the protocol and is decoded with its own rules type.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 
 from engine.config_decode import decode
 from engine.errors import ConfigError, InputError
+from engine.prices import Prices
 
 LORA_RANKS: Final = (0, 1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What `max_lora_rank` may be: vLLM's own sizes, and 0 for no adapters."""
@@ -42,7 +44,7 @@ class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A pool of vLLM replicas.
 
     Lengths count tokens; `block_size` None leaves vLLM's default; `kv_cache_gib` holds on CPU only. LoRA adapters of
-    rank up to `max_lora_rank` can be swapped in, none with 0.
+    rank up to `max_lora_rank` can be swapped in, none with 0. Prices are those of `engine.prices.Prices`.
     """
 
     model: str = "smollm2-135m"
@@ -59,6 +61,9 @@ class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stall_timeout_s: float = 120.0
     max_restarts: int = 5
     max_lora_rank: int = 0
+    price_in: float | None = None
+    price_out: float | None = None
+    price_cached: float | None = None
 
     minima: ClassVar[Mapping[str, float]] = {
         "replicas": 1,
@@ -75,7 +80,10 @@ class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class OpenAIConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="openai", tag_field="kind"
 ):
-    """An OpenAI-compatible endpoint. `api_key_env` is the *name* of the variable that holds the key."""
+    """An OpenAI-compatible endpoint. `api_key_env` is the *name* of the variable that holds the key.
+
+    Prices are those of `engine.prices.Prices`.
+    """
 
     model: str
     base_url: str = "https://api.openai.com/v1"
@@ -83,6 +91,9 @@ class OpenAIConfig(
     max_inflight: int = 64
     max_model_len: int | None = None
     structured: bool | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    price_cached: float | None = None
 
     minima: ClassVar[Mapping[str, float]] = {"max_inflight": 1, "max_model_len": 64}
 
@@ -120,6 +131,29 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     }
 
 
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run may use in its whole life; 0 is no limit. `max_cost` is in the unit of the models' prices.
+
+    Calls count every attempt, tokens are prompt and completion, hours are those of playing, starting up left out.
+    """
+
+    max_calls: int = 0
+    max_tokens: int = 0
+    max_cost: float = 0.0
+    max_hours: float = 0.0
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is any limit."""
+        return any(value > 0 for value in self.by_name.values())
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Return the limits by name, those that are none included."""
+        found: dict[str, float] = msgspec.structs.asdict(self)
+        return found
+
+
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback."""
 
@@ -129,6 +163,11 @@ class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 ModelConfig: TypeAlias = VllmConfig | OpenAIConfig
+
+
+def prices_of(model: ModelConfig) -> Prices:
+    """Return a model's prices."""
+    return Prices(price_in=model.price_in, price_out=model.price_out, price_cached=model.price_cached)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,6 +188,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     roles: dict[str, str] = {}
     embedder: EmbedderConfig = EmbedderConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    limits: LimitsConfig = LimitsConfig()
     ray: RayConfig = RayConfig()
 
     @property
@@ -159,6 +199,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 OPERATIONAL = (
     "scheduler.*",
+    "limits.*",
     "ray.*",
     "embedder.base_url",
     "embedder.api_key_env",
@@ -167,7 +208,7 @@ OPERATIONAL = (
         for field in (
             "replicas tensor_parallel max_num_seqs block_size kv_cache_gib gpu_memory_utilization dtype "
             "num_gpu_blocks_override start_timeout_s stall_timeout_s max_restarts base_url api_key_env max_inflight "
-            "structured max_model_len max_lora_rank"
+            "structured max_model_len max_lora_rank price_in price_out price_cached"
         ).split()
     ),
 )
@@ -235,6 +276,30 @@ def _range_problems(table: Mapping[str, Any]) -> list[str]:
     scheduler, _ = decode(SchedulerConfig, table.get("scheduler", {}), "")
     if scheduler is not None:
         found += _minima("scheduler", scheduler, scheduler.minima)
+    limits, _ = decode(LimitsConfig, table.get("limits", {}), "")
+    return found + (_limit_ranges(limits) if limits is not None else [])
+
+
+def _limit_ranges(limits: LimitsConfig) -> list[str]:
+    return [
+        f"limits.{name} must be a number >= 0 (0 is no limit), got {value}"
+        for name, value in limits.by_name.items()
+        if not 0 <= value < math.inf
+    ]
+
+
+def _limit_problems(config: Config) -> list[str]:
+    limits = config.limits
+    found = _limit_ranges(limits)
+    played = [config.models[name] for name in config.roles.values() if name in config.models]
+    if limits.max_cost > 0 and all(model.price_in is None for model in played):
+        found.append(
+            f"limits.max_cost needs prices, got {limits.max_cost} and none: set price_in and price_out of a model"
+            " that plays a role"
+        )
+    for name, value in (("max_calls", limits.max_calls), ("max_tokens", limits.max_tokens)):
+        if 0 < value < config.shards:
+            found.append(f"limits.{name} must be >= shards={config.shards}, each has its share of it, got {value}")
     return found
 
 
@@ -254,7 +319,7 @@ def _problems(config: Config) -> list[str]:
     if config.cases.limit < 0:
         found.append(f"cases.limit must be >= 0 (0 plays all), got {config.cases.limit}")
     for name, model in config.models.items():
-        found += _minima(f"models.{name}", model, model.minima)
+        found += _minima(f"models.{name}", model, model.minima) + prices_of(model).problems(f"models.{name}")
         if isinstance(model, VllmConfig) and not 0 < model.gpu_memory_utilization <= 1:
             found.append(f"models.{name}.gpu_memory_utilization must be in (0, 1], got {model.gpu_memory_utilization}")
         if isinstance(model, VllmConfig) and 1 <= model.replicas < config.shards:
@@ -262,6 +327,7 @@ def _problems(config: Config) -> list[str]:
         if isinstance(model, VllmConfig) and model.max_lora_rank not in LORA_RANKS:
             ranks = ", ".join(map(str, LORA_RANKS))
             found.append(f"models.{name}.max_lora_rank must be one of {ranks}, got {model.max_lora_rank}")
+    found += _limit_problems(config)
     if config.shards < 1:
         found.append(f"shards must be >= 1, got {config.shards}")
     if not config.models:

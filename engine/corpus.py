@@ -14,11 +14,12 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from engine.corpus_parts import Manifest, Totals, damaged_parts, read_manifest, read_rows, read_sealed
+from engine.corpus_parts import Manifest, damaged_parts, read_manifest, read_rows, read_sealed
 from engine.errors import JournalError
 from engine.journal_store import Store, journal_error
 from engine.record import EpisodeKey, EpisodeRecord, Status
 from engine.rundir import RunDirectory
+from engine.totals import Totals
 
 GROUP: Final = 50
 """Episodes sampled from one part: a part is read whole (about 256 episodes), whatever is drawn of it."""

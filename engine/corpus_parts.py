@@ -15,46 +15,7 @@ from engine.errors import JournalError
 from engine.files import TMP_SUFFIX, fsync_directory, write_atomic
 from engine.record import EpisodeKey, EpisodeRecord, Status
 from engine.rundir import RunDirectory
-
-
-class Totals(msgspec.Struct, frozen=True):
-    """Sums over terminal episodes.
-
-    `calls` are chat requests, every attempt; `turns` are generations answered. Token counts are those of the answers.
-    """
-
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    calls: int = 0
-    turns: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-
-    def __add__(self, other: "Totals") -> "Totals":
-        return Totals(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
-
-    @property
-    def episodes(self) -> int:
-        """Terminal episodes of any status."""
-        return self.completed + self.failed + self.cancelled
-
-    @classmethod
-    def of(cls, record: EpisodeRecord) -> "Totals":
-        """Return the totals of one episode."""
-        calls = turns = prompt_tokens = completion_tokens = cached_tokens = 0
-        for step in record.steps:
-            calls += len(step.attempts) if step.kind == "generate" else 0
-            if (reply := step.reply) is not None:
-                usage = reply.usage
-                turns += 1
-                prompt_tokens += usage.prompt_tokens
-                completion_tokens += usage.completion_tokens
-                cached_tokens += usage.cached_tokens
-        status = record.status
-        ends = (int(status == "completed"), int(status == "failed"), int(status == "cancelled"))
-        return cls(*ends, calls + turns, turns, prompt_tokens, completion_tokens, cached_tokens)
+from engine.totals import Totals
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.corpus_parts import Totals
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, StepRecord
 from engine.steps import Reply, Sampling, Usage
 from engine.token_ids import pack_ids, unpack_ids
+from engine.totals import Totals
 
 VERSION = 1
 # Rows converted in one uninterruptible call: what the scheduler's loop may have to wait for.

@@ -1,7 +1,8 @@
 """What a run will ask for, before it asks: plays cases through the real protocol with the shortest and longest answers.
 
-Calls and tokens are exact for the protocol's course; retries and re-asks come on top. Texts are measured with the
-model's tokenizer where the caller has one, otherwise as bytes / 4.
+Calls and tokens are exact for the protocol's course; retries and re-asks come on top. The least replies with a word,
+the most with as many tokens as each step allows. Texts are measured with the model's tokenizer where the caller has
+one, otherwise as bytes / 4.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from engine.errors import InputError
 from engine.planning import Plan, RunCast
 from engine.protocol import Extreme
 from engine.steps import Choice, Fields, Generate, Leaf, Reply
+from engine.totals import CallTotals
 
 MAX_CASES = 8
 TEMPLATE_TOKENS = 8
@@ -21,33 +23,34 @@ TEMPLATE_TOKENS = 8
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
-    """One episode's demand: chat calls, tokens, and its longest context (prompt + completion) in tokens."""
+    """One episode's demand by role: chat calls and tokens; and its longest context (prompt + completion) in tokens."""
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     max_context: int = 0
-    calls_by_role: dict[str, int] = {}
+    roles: dict[str, CallTotals] = {}
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """Least and most over the cases looked at, per episode."""
+    """Least and most over the cases looked at, per episode.
+
+    `expected_context` is how long a context may be expected to become, in tokens: halfway between those of the fewest
+    calls and the most, with replies as long as they may be.
+    """
 
     episodes: int
     least: Course
     most: Course
     max_context_by_role: dict[str, int]
-
-    @property
-    def expected_context(self) -> int:
-        """How long a context may be expected to become, in tokens: halfway between the least and the most."""
-        return (self.least.max_context + self.most.max_context) // 2
+    expected_context: int
 
 
 def forecast(plan: Plan, count: Callable[[str], int]) -> Forecast:
     """Return the least and the most that an episode of this plan asks for. `count` measures a text in tokens."""
     cast = RunCast(plan)
     courses: list[Course] = []
+    terse: list[Course] = []
     contexts: dict[str, int] = {}
     lengths = _memo(count)
     by_length = sorted(plan.cases, key=lambda case: len(msgspec.json.encode(case)))
@@ -55,17 +58,21 @@ def forecast(plan: Plan, count: Callable[[str], int]) -> Forecast:
     chosen = {case.id for case in [*by_length[::step], *by_length[-1:]]}
     for key in (key for key in plan.keys() if key.repeat == 0 and key.case in chosen):
         for extreme in plan.spec.extremes or DEFAULT_EXTREMES:
-            dialogue: Dialogue[Any] = Dialogue(cast.play(key))
-            courses.append(_course(dialogue, extreme, lengths, contexts))
-    order = sorted(courses, key=lambda course: (course.calls, course.prompt_tokens))
-    most = order[-1]
+            courses.append(_course(Dialogue(cast.play(key)), extreme, lengths, contexts))
+            terse.append(_course(Dialogue(cast.play(key)), extreme, lengths, {}, is_terse=True))
+    courses.sort(key=_size)
     longest = max(course.max_context for course in courses)
     return Forecast(
         episodes=plan.num_episodes,
-        least=order[0],
-        most=msgspec.structs.replace(most, max_context=longest),
+        least=min(terse, key=_size),
+        most=msgspec.structs.replace(courses[-1], max_context=longest),
         max_context_by_role=contexts,
+        expected_context=(courses[0].max_context + longest) // 2,
     )
+
+
+def _size(course: Course) -> tuple[int, int]:
+    return course.calls, course.prompt_tokens
 
 
 def refuse_overflow(plan: Plan, figures: Forecast) -> None:
@@ -99,41 +106,47 @@ def _memo(count: Callable[[str], int]) -> Callable[[str], int]:
 
 
 def _course(
-    dialogue: Dialogue[Any], extreme: Extreme, length: Callable[[str], int], contexts: dict[str, int]
+    dialogue: Dialogue[Any],
+    extreme: Extreme,
+    length: Callable[[str], int],
+    contexts: dict[str, int],
+    *,
+    is_terse: bool = False,
 ) -> Course:
-    calls: dict[str, int] = {}
-    prompt = completion = longest = 0
+    roles: dict[str, CallTotals] = {}
+    longest = 0
     open_steps: list[Leaf] = dialogue.start()
     while open_steps:
         leaf = open_steps.pop()
+        answer = _answer(leaf, extreme, is_terse)
         if isinstance(leaf, Generate):
             messages = leaf.view.messages()
             size = sum(length(message.text) + TEMPLATE_TOKENS for message in messages)
-            calls[leaf.role] = calls.get(leaf.role, 0) + 1
-            prompt += size
-            completion += leaf.sampling.max_tokens
+            said = max(length(answer.text), 1) if is_terse and isinstance(answer, Reply) else leaf.sampling.max_tokens
+            roles[leaf.role] = roles.get(leaf.role, CallTotals()) + CallTotals(1, size, said)
             context = size + leaf.sampling.max_tokens
             longest = max(longest, context)
             contexts[leaf.role] = max(contexts.get(leaf.role, 0), context)
-        open_steps += dialogue.deliver(leaf.path, _answer(leaf, extreme))
+        open_steps += dialogue.deliver(leaf.path, answer)
     if dialogue.error is not None and dialogue.error.kind == "protocol_error":
         raise InputError(f"the protocol fails on every course: {dialogue.error}")
+    whole = sum(roles.values(), CallTotals())
     return Course(
-        calls=sum(calls.values()),
-        prompt_tokens=prompt,
-        completion_tokens=completion,
+        calls=whole.calls,
+        prompt_tokens=whole.prompt_tokens,
+        completion_tokens=whole.completion_tokens,
         max_context=longest,
-        calls_by_role=calls,
+        roles=roles,
     )
 
 
-def _answer(leaf: Leaf, extreme: Extreme) -> Answer:
+def _answer(leaf: Leaf, extreme: Extreme, is_terse: bool) -> Answer:
     if not isinstance(leaf, Generate):
         return tuple(extreme.similarity for _ in leaf.pairs)
     text = extreme.answer(leaf)
     if text is None:
         # Ordinary English words are about one token each: a reply as long as the limit allows.
-        text = " ".join(["word"] * leaf.sampling.max_tokens)
+        text = " ".join(["word"] * (1 if is_terse else leaf.sampling.max_tokens))
     return Reply(text)
 
 

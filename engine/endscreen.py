@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from engine.bill import bill_table, money
 from engine.metrics import last_line
 from engine.panel import duration
 from engine.planning import Plan
@@ -59,7 +60,8 @@ def print_report(report: Report, summary: Mapping[str, Any]) -> None:
     for section in report.sections:
         blocks += [section_view(section), ""]
     places = [("run", str(summary["directory"])), *((path.stem, str(path)) for path in report.files)]
-    blocks += [plain("What was measured", "bold"), facts_table(summary), "", plain("Where it lies", "bold")]
+    blocks += [plain("What was measured", "bold"), facts_table(summary), *_bill(summary), ""]
+    blocks += [plain("Where it lies", "bold")]
     print_view(Group(*blocks, _pairs(places)))
 
 
@@ -102,7 +104,7 @@ def end_screen(
     """
     from rich.console import Group
 
-    blocks: list[RenderableType] = [plain("What was measured", "bold"), facts_table(summary)]
+    blocks: list[RenderableType] = [plain("What was measured", "bold"), facts_table(summary), *_bill(summary)]
     blocks += [plain(f"Warning: {warning}", "yellow") for warning in summary["warnings"]]
     if settings is not None and settings.row_count:
         blocks += ["", settings]
@@ -126,16 +128,28 @@ def facts_table(summary: Mapping[str, Any]) -> "Table":
     rows = [
         (
             "episodes",
-            _counted(summary["episodes"]) + (f", {summary['unplayed']:,} open" if summary["unplayed"] else ""),
+            (_counted(summary["episodes"]) or "none ended")
+            + (f", {summary['unplayed']:,} open" if summary["unplayed"] else ""),
         ),
         ("time", f"{duration(summary['elapsed_s'])} after {duration(summary['startup_s'])} of starting up"),
         ("speed", _speed(summary["episodes_per_s"], driver)),
         ("calls", f"{summary['calls']:,}, every attempt counted"),
         ("tokens", f"{prompt:,} in, {percent(cached, prompt)} of them from prefix caches; {completion:,} out"),
+        *([("counted for limits", _spent(summary["spent"]))] if summary.get("spent") else []),
         *((f"mean {name}", f"{value:.3g}") for name, value in summary["facts"].items()),
         ("missing values", _counted(summary["missing"]) or "none"),
     ]
     return _pairs(rows)
+
+
+def _bill(summary: Mapping[str, Any]) -> "list[RenderableType]":
+    return ["", bill_table(summary["roles"], summary["cost"])] if summary.get("roles") else []
+
+
+def _spent(spent: Mapping[str, Any]) -> str:
+    parts = [f"{spent['calls']:,} calls", f"{spent['tokens']:,} tokens", f"{spent['hours']:.3g} hours"]
+    parts += [] if spent["cost"] is None else [f"cost {money(spent['cost'])}"]
+    return f"{', '.join(parts)}, episodes that have not ended included"
 
 
 def _speed(episodes_per_s: float, driver: Mapping[str, Any]) -> str:
@@ -155,7 +169,8 @@ def next_commands(summary: Mapping[str, Any], example: EpisodeRecord | None) -> 
         commands.insert(0, ("read an episode", f"sandplay show {run} {shlex.quote(example.episode)}"))
         commands.append(("make training data", f"sandplay export {run} --format messages --to DATASET"))
     if summary["unplayed"]:
-        commands.append(("go on", f"sandplay resume {run}"))
+        raised = "".join(f" limits.{name}=..." for name in summary.get("reached", ()))
+        commands.append(("go on", f"sandplay resume {run}{raised}"))
     if summary["episodes"].get("failed"):
         commands.append(("play failed ones again", f"sandplay resume {run} --retry-failed"))
     return commands

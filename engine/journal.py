@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from engine.corpus_parts import Manifest, Totals, read_manifest, read_sealed, remove_leftovers, sealed_keys
+from engine.corpus_parts import Manifest, read_manifest, read_sealed, remove_leftovers, sealed_keys
 from engine.errors import JournalError
 from engine.journal_store import (
     ATTEMPT,
@@ -29,6 +29,7 @@ from engine.journal_writer import Admit, End, Gauges, Step, Writer
 from engine.record import AttemptRecord, EpisodeHead, EpisodeKey, EpisodeRecord, Status
 from engine.rundir import RunDirectory
 from engine.steps import Reply
+from engine.totals import CallTotals, Totals
 
 __all__ = ["Journal", "LiveEpisode", "StoredStep", "Totals"]
 
@@ -190,6 +191,13 @@ class Journal:
     def totals(self) -> Totals:
         """Return the sums over terminal episodes."""
         return self._totals
+
+    def live_calls(self) -> dict[str, CallTotals]:
+        """Return what is durable of the calls and tokens of live episodes, by replica. Raises JournalError."""
+        try:
+            return self._store.live_calls()
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise journal_error(self._store.path, error) from error
 
     def episodes(self, after_seq: int = -1, limit: int = 100, *, is_whole: bool = True) -> list[EpisodeRecord]:
         """Return durable terminal episodes with a higher seq, in order of seq; sealed and unsealed alike.

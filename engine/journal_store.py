@@ -20,6 +20,7 @@ import msgspec
 from engine.errors import JournalError
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord
 from engine.steps import Reply
+from engine.totals import CallTotals
 
 T = TypeVar("T")
 
@@ -182,6 +183,21 @@ class Store:
             else:
                 steps[path] = _grown(before or StoredStep(digest), kind, digest, body)
         return found
+
+    def live_calls(self) -> dict[str, CallTotals]:
+        """Return calls and tokens of live episodes by the replica that had them; similarities count as none."""
+        sums: dict[str, CallTotals] = {}
+        rows = self._all("SELECT kind, body FROM step WHERE kind != ? AND id IN (SELECT id FROM live)", FLOATS)
+        for kind, body in rows:
+            if kind == REPLY:
+                reply = decode(body, Reply)
+                replica, calls = reply.replica, CallTotals.of(reply.usage)
+            else:
+                past = decode(body, AttemptRecord)
+                # The row that says a budget is spent was no attempt, and was sent nowhere.
+                replica, calls = past.replica, CallTotals(calls=int(past.attempt >= 0))
+            sums[replica] = sums[replica] + calls if replica in sums else calls
+        return sums
 
     def ended(self, after_seq: int = -1, limit: int = -1) -> list[tuple[int, EpisodeRecord]]:
         """Return unsealed terminal episodes with their row ids, in order of seq."""

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from engine.backend import Backend, Completion, Failure, Request, RequestKey
 from engine.clock import Clock
+from engine.limits import Meter
 from engine.live import OpenStep
 from engine.ordering import Order
 from engine.routing import Router
@@ -31,10 +32,17 @@ Take: TypeAlias = Callable[["Mailroom", list[Arrival]], None]
 
 
 class Mailroom:
-    """Outgoing and incoming mail of one backend."""
+    """Outgoing and incoming mail of one backend. What the limits of `meter` have no room for stays in the outbox."""
 
     def __init__(
-        self, backend: Backend, router: Router, clock: Clock, timeout_s: float, order: Order, take: Take
+        self,
+        backend: Backend,
+        router: Router,
+        clock: Clock,
+        timeout_s: float,
+        order: Order,
+        take: Take,
+        meter: Meter | None = None,
     ) -> None:
         self.backend = backend
         self.router = router
@@ -42,6 +50,7 @@ class Mailroom:
         self._clock = clock
         self._timeout_s = timeout_s
         self._take = take
+        self._meter = meter
         # By turns done: sorting 10,000 steps would keep the loop for milliseconds.
         self._outbox: dict[int, list[OpenStep]] = {}
         self._ended: list[str] = []
@@ -51,6 +60,11 @@ class Mailroom:
         self._delayed: list[tuple[float, int, OpenStep]] = []
         self._num_delayed = 0
         self._has_deadline = asyncio.Event()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self._in_flight
 
     def post(self, step: OpenStep, delay_s: float = 0.0) -> None:
         """Send a step's current attempt, after `delay_s`."""
@@ -87,19 +101,31 @@ class Mailroom:
             await self._has_mail.wait()
             self._has_mail.clear()
             await self.announce()
+            if not self._room():
+                # Nothing will come of it any more: who waits for that may have no other reason to wake.
+                self._take(self, [])
+                continue
             outbox, self._outbox = self._outbox, {}
             steps = [step for turns in sorted(outbox, key=self._order.priority) for step in outbox[turns]]
             outbox.clear()
             steps.reverse()
-            while steps:
+            while steps and (room := self._room()):
                 self.router.refresh(self.backend.replicas())
                 now = self._clock.now()
-                addressed = [self._address(step, now) for step in _taken(steps, CHUNK)]
+                addressed = [self._address(step, now) for step in _taken(steps, room)]
                 batch = [request for request in addressed if request is not None]
                 if batch:
+                    if self._meter is not None:
+                        self._meter.sent(len(batch))
                     await self.backend.submit(batch)
                 if steps:
                     await asyncio.sleep(0)
+            for step in reversed(steps):
+                self._put_out(step)
+
+    def _room(self) -> int:
+        """Return how many steps may be sent at once."""
+        return CHUNK if self._meter is None else min(self._meter.room(self._clock.now()), CHUNK)
 
     def _address(self, step: OpenStep, now: float) -> Request | None:
         """Return the step as a routed request; without a ready replica it stays in the outbox."""

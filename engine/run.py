@@ -14,10 +14,13 @@ from engine.admission import PRIOR_TOKENS, Admission
 from engine.backend import Backend, Embedder
 from engine.caches import cache_directory
 from engine.clock import Clock, SystemClock
+from engine.config import prices_of
+from engine.elapsed import played_s
 from engine.errors import RunError
 from engine.files import write_atomic
 from engine.interrupt import Interrupt
 from engine.journal import Journal, Totals
+from engine.limits import Meter, Reached, Spent, share_limits, used_before
 from engine.metrics import Metrics, MetricsLog
 from engine.panel import Panel
 from engine.planning import FITTED, Fitted, Plan, RunCast
@@ -65,6 +68,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float
     num_unplayed: int
     interrupted: int | None = None
+    spent: Spent | None = None
+    reached: tuple[Reached, ...] = ()
 
 
 async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys: Iterable[EpisodeKey]) -> Result:
@@ -105,10 +110,12 @@ class Run:
         self.panel = panel
         self.keys = keys
         self.clock: Clock = SystemClock()
+        self.index = journal
         self.journal = Journal.open(rundir, index=journal, seal_every=plan.config.scheduler.seal_every)
         self._metrics_path = rundir.metrics_of(journal)
         self.before = self.journal.totals()
         self.scheduler: Scheduler | None = None
+        self.meter: Meter | None = None
         self.begun_at = self.clock.now()
         self.started_at: float | None = None
         self.ended_at: float | None = None
@@ -139,8 +146,11 @@ class Run:
         return sum(key not in ended for key in wanted)
 
     async def play(self) -> None:
-        """Bring the pools up and play."""
+        """Bring the pools up and play; where a limit is reached already, nothing is brought up."""
         if not self.num_open:
+            return
+        self.meter = self._make_meter()
+        if self._reached():
             return
         self.panel.start()
         await self.crew.start()
@@ -148,6 +158,8 @@ class Run:
         metrics = self._metrics()
         self.scheduler = self._scheduler(metrics)
         self.started_at = self.clock.now()
+        if self.meter is not None:
+            self.meter.begin(self.started_at)
         reporter = asyncio.ensure_future(self._report(metrics))
         try:
             await self.scheduler.run()
@@ -180,6 +192,23 @@ class Run:
             elapsed_s=ended_at - started_at,
             num_unplayed=self.num_open,
             interrupted=interrupted,
+            spent=self.meter.spent(ended_at) if self.meter is not None else None,
+            reached=tuple(self._reached()) if self.num_open else (),
+        )
+
+    def _reached(self) -> list[Reached]:
+        return [] if self.meter is None else self.meter.reached(self.ended_at or self.clock.now())
+
+    def _make_meter(self) -> Meter | None:
+        """Return what counts against this scheduler's share of the limits, None without limits; from disk alone."""
+        config = self.plan.config
+        if not config.limits.is_set:
+            return None
+        return Meter(
+            share_limits(config.limits, self.index, config.shards),
+            prices={name: prices_of(config.models[name]) for name in config.roles.values()},
+            before=used_before(config, self.before, self.journal.live_calls()),
+            played_s=played_s(self._metrics_path),
         )
 
     async def _fit(self) -> None:
@@ -232,6 +261,7 @@ class Run:
             metrics=metrics,
             clock=self.clock,
             request_timeout_s=chosen.request_timeout_s,
+            meter=self.meter,
         )
 
     async def _report(self, metrics: Metrics) -> None:
@@ -255,6 +285,8 @@ class Run:
         for name, backend in self.crew.pools.items():
             metrics.replicas(name, backend.replicas())
         self.panel.update(metrics.snapshot(now))
+        for reached in self._reached():
+            self.panel.say(f"{reached}: what is in flight is waited for")
 
 
 def latest_tries(ended: Mapping[EpisodeKey, Status]) -> list[EpisodeKey]:

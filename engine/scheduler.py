@@ -25,6 +25,7 @@ from engine.errors import BackendDown, ProtocolDrift, StepFailed, first_cause
 from engine.journal import Journal
 from engine.journal import LiveEpisode as LiveRow
 from engine.journal_off import JournalOff
+from engine.limits import Meter
 from engine.live import SPENT, LiveEpisode, OpenStep
 from engine.mailroom import Arrival, Mailroom
 from engine.metrics import Metrics
@@ -55,7 +56,10 @@ class Cast(Protocol):
 
 
 class Scheduler:
-    """Plays episodes until every key has a terminal record, or until stopped."""
+    """Plays episodes until every key has a terminal record, until stopped, or until a limit of `meter` is reached.
+
+    Then nothing more is sent; what is in flight is waited for and journalled.
+    """
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class Scheduler:
         clock: Clock,
         request_timeout_s: float = 1800.0,
         router: Callable[[], Router] = Router,
+        meter: Meter | None = None,
     ) -> None:
         self.cast = cast
         self.pools = pools
@@ -82,6 +87,7 @@ class Scheduler:
         self.retry = retry
         self.metrics = metrics
         self.clock = clock
+        self.meter = meter
         self._num_live = 0
         # Steps of shed dialogues, with their pools.
         self._withheld: dict[str, list[tuple[str, OpenStep]]] = {}
@@ -97,10 +103,11 @@ class Scheduler:
         self._next: EpisodeKey | LiveRow | None = None
         self._order = Order()
         self._mailrooms = {
-            name: Mailroom(backend, router(), clock, request_timeout_s, self._order, self._take)
+            name: Mailroom(backend, router(), clock, request_timeout_s, self._order, self._take, meter)
             for name, backend in pools.items()
         }
         self._texts: asyncio.Queue[OpenStep] = asyncio.Queue(maxsize=0)  # bounded by the open steps of live dialogues
+        self._is_embedding = False
         self._roles_per_pool = {name: sum(pool == name for pool in roles.values()) for name in pools}
 
     @property
@@ -114,7 +121,7 @@ class Scheduler:
         self._wake.set()
 
     async def run(self) -> None:
-        """Play until all keys are terminal or `stop` is called.
+        """Play until all keys are terminal, `stop` is called, or a limit is reached and nothing is in flight.
 
         Consumes: keys, completions. Produces: journal rows. Waits for: room in the journal, completions, commits.
         Unblocked by: `_wake`. Raises RunError (BackendDown, JournalError, ProtocolDrift) when the run cannot go on.
@@ -150,14 +157,24 @@ class Scheduler:
             self._resume()
             await self._admit()
             self._order.is_tail = self._next is None and self.admission.holds_all(self.num_live, self._pool_figures())
-            if self._next is None and not self.num_live:
+            if (self._next is None and not self.num_live) or (self._is_spent and self._is_idle):
                 return
             await self._wake.wait()
             self._wake.clear()
 
+    @property
+    def _is_spent(self) -> bool:
+        """Whether a limit is reached."""
+        return self.meter is not None and not self.meter.room(self.clock.now())
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no answer is being waited for."""
+        return self._texts.empty() and not self._is_embedding and all(room.is_idle for room in self._mailrooms.values())
+
     async def _admit(self) -> None:
         """Start dialogues while admission has room; those the journal holds live come first."""
-        while not self._is_stopping and (self._next is not None or self._advance()):
+        while not (self._is_stopping or self._is_spent) and (self._next is not None or self._advance()):
             room = self.admission.room(self.num_live, self._pool_figures())
             if room <= 0:
                 return
@@ -279,6 +296,8 @@ class Scheduler:
         mailroom.router.observe(live.name, tokens)
         self.admission.observe(self.roles[leaf.role], live.name, leaf.role, tokens)
         self.metrics.answered(reply, leaf.purpose, leaf.role)
+        if self.meter is not None:
+            self.meter.answered(self.roles[leaf.role], usage)
         live.num_turns += 1
         self._journal_and_deliver(live, leaf, reply)
 
@@ -351,7 +370,9 @@ class Scheduler:
             steps = [await self._texts.get()]
             while not self._texts.empty() and len(steps) < MAX_TEXT_STEPS:
                 steps.append(self._texts.get_nowait())
+            self._is_embedding = True
             await self._embed(steps)
+            self._is_embedding = False
             self._wake.set()
 
     async def _embed(self, steps: list[OpenStep]) -> None:

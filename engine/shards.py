@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from engine.corpus_parts import Totals
 from engine.metrics import Snapshot
 from engine.planning import Plan, thaw_table
 from engine.record import EpisodeKey
 from engine.run import Result
 from engine.rundir import RunDirectory
+from engine.totals import Totals
 
 
 def slice_keys(
@@ -65,6 +65,7 @@ def sum_results(parts: Sequence[Result], interrupted: int | None) -> Result:
     episodes: Counter[str] = Counter()
     for part in parts:
         episodes.update(part.episodes)
+    spent = [part.spent for part in parts if part.spent is not None]
     return Result(
         before=sum((part.before for part in parts), Totals()),
         after=sum((part.after for part in parts), Totals()),
@@ -73,6 +74,8 @@ def sum_results(parts: Sequence[Result], interrupted: int | None) -> Result:
         elapsed_s=max((part.elapsed_s for part in parts), default=0.0),
         num_unplayed=sum(part.num_unplayed for part in parts),
         interrupted=interrupted,
+        spent=sum(spent[1:], spent[0]) if spent else None,
+        reached=tuple(reached for part in parts for reached in part.reached),
     )
 
 

@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from engine.bill import make_bill, money, read_prices, total_cost
 from engine.config import read_table
 from engine.corpus import Corpus
+from engine.prices import rounded
 from engine.rundir import RunDirectory
+from engine.transcript import one_line
 
 
 def read_status(rundir: RunDirectory) -> dict[str, Any]:
-    """Return the run's name, episode counts, calls and tokens. Raises InputError when it is no run directory."""
+    """Return the run's name, episode counts, calls, tokens and cost. Raises InputError when it is no run directory."""
     corpus = Corpus.open(rundir)
     totals = corpus.totals
     table = read_table(rundir.config)
     total = num_episodes(rundir, table)
     holder = rundir.holder()
+    bill = make_bill(totals, table["roles"], read_prices(table["models"]))
     return {
         "directory": str(rundir.path),
         "name": table["name"],
@@ -28,6 +32,8 @@ def read_status(rundir: RunDirectory) -> dict[str, Any]:
         "prompt_tokens": totals.prompt_tokens,
         "completion_tokens": totals.completion_tokens,
         "cached_tokens": totals.cached_tokens,
+        "cost": rounded(total_cost(row.cost for row in bill)),
+        "roles": {row.role: row.figures for row in bill},
         "driver_pid": None if holder is None else holder.pid,
     }
 
@@ -52,8 +58,17 @@ def status_lines(figures: dict[str, Any]) -> list[str]:
         f"{figures['calls']} calls, {figures['prompt_tokens']} prompt tokens ({figures['cached_tokens']} cached),"
         f" {figures['completion_tokens']} completion tokens",
     ]
+    lines += [_role_line(role, row) for role, row in figures["roles"].items()]
     if figures["driver_pid"] is not None:
         lines.append(f"being played by process {figures['driver_pid']} (sealed episodes are counted)")
     elif ended < figures["total"]:
         lines.append(f"go on with: sandplay resume {figures['directory']}")
     return lines
+
+
+def _role_line(role: str, row: dict[str, Any]) -> str:
+    name = one_line(role, 60)
+    return (
+        f"  {name}: {row['calls']} calls, {row['prompt_tokens']} + {row['completion_tokens']} tokens,"
+        f" cost {money(row['cost'])}"
+    )

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
+from engine.bill import BillRow, total_cost
 from engine.journal import Totals
+from engine.prices import rounded
 from engine.protocol import ProtocolSpec
 from engine.run import Result
 
@@ -37,8 +39,11 @@ def _warnings(spec: ProtocolSpec, outcomes: Sequence[Mapping[str, Any]]) -> list
     return spec.warnings(outcomes) if spec.warnings and outcomes else []
 
 
-def summarize(result: Result, found: Findings, directory: str) -> dict[str, Any]:
-    """Return the JSON object that `--json` prints last. Counts are the run's, speeds this invocation's."""
+def summarize(result: Result, found: Findings, directory: str, bill: Sequence[BillRow] = ()) -> dict[str, Any]:
+    """Return the JSON object that `--json` prints last. Counts are the run's, speeds this invocation's.
+
+    `bill` and the counts are those of terminal episodes; `spent`, with limits, has the live ones too.
+    """
     after = result.after
     ended = _num_ended(after) - _num_ended(result.before)
     return {
@@ -48,6 +53,10 @@ def summarize(result: Result, found: Findings, directory: str) -> dict[str, Any]
         "prompt_tokens": after.prompt_tokens,
         "completion_tokens": after.completion_tokens,
         "cached_tokens": after.cached_tokens,
+        "cost": rounded(total_cost(row.cost for row in bill)),
+        "roles": {row.role: row.figures for row in bill},
+        "spent": None if result.spent is None else result.spent.figures,
+        "reached": [reached.name for reached in result.reached],
         "elapsed_s": round(result.elapsed_s, 3),
         "startup_s": round(result.startup_s, 3),
         "episodes_per_s": round(ended / result.elapsed_s, 6) if result.elapsed_s else 0.0,

@@ -113,6 +113,7 @@ def _run_problems(plan: Plan, settings: Settings | None) -> list[str]:
     found = []
     if plan.config.shards != 1:
         found.append(f"shards must be 1 in a run of rounds, got {plan.config.shards}: add replicas instead")
+    found += _limit_problems(plan)
     models = trainable(plan)
     chosen = settings.rounds.model if settings is not None else ""
     if chosen and chosen not in plan.config.roles.values():
@@ -125,6 +126,16 @@ def _run_problems(plan: Plan, settings: Settings | None) -> list[str]:
         held_out, number = settings.rounds.held_out, len(plan.cases)
         found.append(f"rounds.held_out must leave a case to play, got {held_out} of {number}: add cases")
     return found + (_dead_rules(settings) if settings is not None else [])
+
+
+def _limit_problems(plan: Plan) -> list[str]:
+    """Return which limits are set: each of the many runs of rounds would count for itself, and none for all."""
+    return [
+        f"limits.{name} holds for a single run, got {value:g} for rounds, which are many: leave it out, and bound a"
+        " round by cases.limit and cases.repeats"
+        for name, value in plan.config.limits.by_name.items()
+        if value > 0
+    ]
 
 
 def _dead_rules(settings: Settings) -> list[str]:
@@ -185,7 +196,10 @@ def replan(directory: Path, overrides: Sequence[str]) -> RoundsPlan:
         held_out=cases[HELD_OUT],
         items=cases[EXAMINED],
     )
-    plan.model = settings.rounds.model or trainable(plan.round(directory, 0))[0]
+    first = plan.round(directory, 0)
+    if problems := _limit_problems(first):
+        raise ConfigError(problems)
+    plan.model = settings.rounds.model or trainable(first)[0]
     return plan
 
 

@@ -6,16 +6,20 @@ Both end the process with the run's exit code, after saying what came of it.
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
+from engine.bill import make_bill
 from engine.commands.report import leave_report
+from engine.config import prices_of
 from engine.corpus import Corpus
 from engine.endscreen import print_endscreen, print_report
 from engine.errors import JournalError
 from engine.journal import Journal
+from engine.limits import Reached
 from engine.panel import make_panel
 from engine.planning import Plan, freeze
 from engine.record import EpisodeKey, Status
@@ -119,7 +123,8 @@ def _finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> 
     corpus = Corpus.open(rundir)
     outcomes = (json.loads(record.outcome) for record in corpus.iterate(columns=("outcome",)) if record.outcome)
     found = findings(plan.spec, outcomes)
-    summary = summarize(result, found, str(rundir.path))
+    prices = {name: prices_of(model) for name, model in plan.config.models.items()}
+    summary = summarize(result, found, str(rundir.path), make_bill(result.after, plan.config.roles, prices))
     is_whole = result.interrupted is None and not result.num_unplayed
     report = plan.spec.report(rundir) if plan.spec.report and is_whole else None
     leave_report(
@@ -135,13 +140,23 @@ def _finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> 
         print_report(report, summary)
     elif result.interrupted is None:
         print_endscreen(plan, rundir, summary)
-    if result.interrupted is not None or result.num_unplayed:
+    if result.interrupted is None and result.reached:
+        _say_reached(rundir, result.reached, plan.config.shards)
+    elif result.interrupted is not None or result.num_unplayed:
         _say_resume(rundir)
     sys.exit(result.interrupted or (1 if result.num_unplayed else 0))
 
 
 def _say_resume(rundir: RunDirectory) -> None:
     print(f"interrupted; go on with: sandplay resume {rundir.path}", file=sys.stderr)
+
+
+def _say_reached(rundir: RunDirectory, reached: Sequence[Reached], num_shards: int) -> None:
+    whose = " (the share of one shard)" if num_shards > 1 else ""
+    for one in reached:
+        print(f"{one}{whose}", file=sys.stderr)
+    more = " ".join(dict.fromkeys(f"limits.{one.name}=..." for one in reached))
+    print(f"go on with: sandplay resume {rundir.path} {more}", file=sys.stderr)
 
 
 def _crew(plan: Plan, paths: dict[str, Path], serving: dict[str, Path] | None = None) -> Any:

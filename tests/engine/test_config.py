@@ -61,6 +61,35 @@ def test_each_rule_has_its_message(table: dict[str, object], message: str) -> No
     assert message in problems_of(table)
 
 
+def test_bad_prices_and_limits_come_together() -> None:
+    model = {"kind": "vllm", "replicas": 3, "price_in": -1, "price_out": 2}
+    limits = {"max_calls": 2, "max_hours": -1, "max_tokens": -5}
+    text = problems_of({"models": {"base": model}, "roles": {"patient": "base"}, "limits": limits, "shards": 3})
+    assert text.splitlines() == [
+        "models.base.price_in must be money per million tokens >= 0, got -1.0",
+        "limits.max_tokens must be a number >= 0 (0 is no limit), got -5",
+        "limits.max_hours must be a number >= 0 (0 is no limit), got -1.0",
+        "limits.max_calls must be >= shards=3, each has its share of it, got 2",
+    ]
+    wrong = problems_of(TABLE | {"limits": {"max_calls": -1}, "shards": "two"})
+    assert "limits.max_calls must be a number >= 0" in wrong and "shards" in wrong
+
+
+def test_a_limit_of_cost_needs_the_price_of_a_model_that_plays() -> None:
+    spare = {"spare": {"kind": "vllm", "price_in": 1, "price_out": 1}}
+    table = {"models": {**spare, "base": {"kind": "vllm"}}, "roles": {"patient": "base"}, "limits": {"max_cost": 2.5}}
+    assert "limits.max_cost needs prices, got 2.5 and none" in problems_of(table)
+    assert load(table | {"roles": {"patient": "base", "judge": "spare"}}).limits.is_set
+    assert not Config().limits.is_set
+
+
+def test_limits_and_prices_may_change_on_resume() -> None:
+    before = to_table(load(TABLE), Rules())
+    refuse_drift(before, apply_overrides(before, ["limits.max_calls=4", "models.base.price_in=1.5"]))
+    older = {name: inner for name, inner in before.items() if name != "limits"}
+    refuse_drift(older, before)
+
+
 def test_roles_without_a_model_and_unknown_roles_are_named() -> None:
     found = role_problems(load(TABLE | {"roles": {"patient": "base", "x": "base"}}), ("patient", "judge"), "p")
     assert any("'judge'" in problem and "[roles]" in problem for problem in found)
@@ -117,7 +146,7 @@ def test_identity_may_not_change_but_operation_may() -> None:
 @given(st.sampled_from(sorted(flatten(to_table(load(TABLE), Rules())))))
 def test_every_field_is_one_or_the_other(name: str) -> None:
     assert is_operational(name) == (
-        name.startswith(("scheduler.", "ray.", "models.base."))
+        name.startswith(("scheduler.", "limits.", "ray.", "models.base."))
         and name not in ("models.base.model", "models.base.kind")
     ) or name.startswith("embedder.")
 

@@ -90,6 +90,28 @@ def test_the_table_holds_measured_facts() -> None:
     }
 
 
+def test_a_limited_run_says_what_was_counted_and_how_to_go_on() -> None:
+    spent = {"calls": 50, "tokens": 9000, "cost": 0.25, "hours": 0.5}
+    roles = {
+        "judge": {
+            "model": "base",
+            "calls": 7,
+            "prompt_tokens": 5,
+            "cached_tokens": 1,
+            "completion_tokens": 2,
+            "cost": None,
+        }
+    }
+    summary = make_summary(spent=spent, reached=["max_calls"], unplayed=2, roles=roles, cost=None)
+    text = make_screen(summary=summary)
+    assert "counted for limits   50 calls, 9,000 tokens, 0.5 hours, cost 0.25, episodes that have not ended" in text
+    assert "sandplay resume 'runs/my demo' limits.max_calls=...\n" in text
+    (line,) = [line.split() for line in text.splitlines() if line.split()[:1] == ["judge"]]
+    assert line == ["judge", "base", "7", "5", "1", "2", "-"]
+    ended = rendered(facts_table(make_summary(episodes={"completed": 0}, unplayed=6)), 120)
+    assert "none ended, 6 open" in ended
+
+
 def test_nothing_is_claimed_that_was_not_measured() -> None:
     summary = make_summary(
         driver={}, episodes_per_s=0.0, prompt_tokens=0, cached_tokens=0, missing={}, facts={}, unplayed=3

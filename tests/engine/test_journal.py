@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine import journal_store, journal_writer
@@ -13,6 +14,7 @@ from engine.errors import JournalError
 from engine.journal import Journal, LiveEpisode, StoredStep, Totals
 from engine.record import AttemptRecord, EpisodeKey
 from engine.steps import Reply
+from engine.totals import CallTotals
 from tests.engine.kept import HASH, disk_size, make_record, make_reply, make_run, play
 
 
@@ -38,9 +40,32 @@ async def test_everything_recorded_comes_back(tmp_path: Path, exclusive: bool) -
     }
     assert journal.ended() == {ended: "completed"}
     assert journal.totals() == Totals(
-        completed=1, calls=3, turns=2, prompt_tokens=20, completion_tokens=8, cached_tokens=10
+        completed=1,
+        calls=3,
+        turns=2,
+        prompt_tokens=20,
+        completion_tokens=8,
+        cached_tokens=10,
+        roles={"patient": CallTotals(3, 20, 8, 10)},
     )
     await journal.close()
+    await journal.close()
+
+
+async def test_calls_of_live_episodes_are_summed_by_replica(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    journal = Journal.open(run)
+    play(journal, "ended")
+    name = str(EpisodeKey("live"))
+    journal.admit(EpisodeKey("live"), 0, 0.0)
+    journal.attempt(name, "a", AttemptRecord(0, "timeout", "late", "base/1"))
+    journal.attempt(name, "a", AttemptRecord(-1, "timeout", "spent"))
+    journal.reply(name, "b", HASH, msgspec.structs.replace(make_reply(), replica="base/1"))
+    journal.reply(name, "c", HASH, msgspec.structs.replace(make_reply(), replica="judge"))
+    journal.reply(name, "s", HASH, (0.5,))
+    await journal.flush()
+    expected = {"base/1": CallTotals(2, 10, 4, 5), "": CallTotals(), "judge": CallTotals(1, 10, 4, 5)}
+    assert journal.live_calls() == expected
     await journal.close()
 
 

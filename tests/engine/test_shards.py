@@ -4,13 +4,14 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.corpus_parts import Totals
+from engine.limits import Reached, Spent
 from engine.metrics import Snapshot
 from engine.planning import freeze, make_plan
 from engine.record import EpisodeKey
 from engine.run import Result
 from engine.rundir import RunDirectory
 from engine.shards import ShardTask, share_of, slice_keys, sum_results, sum_snapshots, thaw_task
+from engine.totals import CallTotals, Totals
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 4))
@@ -42,6 +43,28 @@ def test_results_add_up_with_the_longest_times() -> None:
     both = sum_results([result(2, 3.0), result(5, 2.0)], 130)
     assert both.after.calls == 26 * 7 and both.episodes["completed"] == 7
     assert (both.elapsed_s, both.num_unplayed, both.interrupted) == (3.0, 2, 130)
+
+
+def test_what_shards_spent_adds_up_and_every_limit_reached_is_told() -> None:
+    parts = [
+        Result(
+            before=Totals(),
+            after=Totals(calls=calls, roles={"patient": CallTotals(calls)}),
+            episodes={},
+            startup_s=0.0,
+            elapsed_s=1.0,
+            num_unplayed=1,
+            spent=Spent(calls=calls, tokens=10, cost=None, hours=calls / 10),
+            reached=reached,
+        )
+        for calls, reached in ((25, (Reached("max_calls", 25, 25),)), (20, ()))
+    ]
+    sent = [msgspec.msgpack.decode(msgspec.msgpack.encode(part), type=Result) for part in parts]
+    both = sum_results(sent, None)
+    assert both.spent == Spent(calls=45, tokens=20, cost=None, hours=2.5)
+    assert both.reached == (Reached("max_calls", 25, 25),)
+    assert both.after.roles == {"patient": CallTotals(45)}
+    assert sum_results([], None).spent is None
 
 
 @given(st.integers(0, 200), st.integers(1, 70))

@@ -41,6 +41,14 @@ def test_the_example_holds_out_two_cases_and_examines_a_hundred_others() -> None
     assert all(case.condition for case in plan.items)
 
 
+def test_limits_of_a_run_are_refused_for_rounds(directory: Path) -> None:
+    refused = "limits.max_calls holds for a single run, got 50 for rounds"
+    with pytest.raises(ConfigError, match=refused):
+        plan_rounds(make_table(limits={"max_calls": 50}), ROOT)
+    with pytest.raises(ConfigError, match=refused):
+        replan(directory, ["limits.max_calls=50"])
+
+
 def test_a_round_is_a_run_of_its_own_with_another_seed(directory: Path) -> None:
     plan = replan(directory, [])
     first, second = plan.round(directory, 0), plan.round(directory, 1)

@@ -1,0 +1,52 @@
+"""`sandplay generate --dry-run`: the resolved configuration, and what it will ask for and cost."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.dryrun import Forecast
+    from engine.estimate import Estimate
+    from engine.planning import Plan
+
+
+def print_forecast(plan: "Plan", figures: "Forecast", like: Path | None, as_json: bool) -> None:
+    """Print what a plan will ask for; `like` is an earlier run's directory. Raises InputError when it does not fit."""
+    import msgspec
+    import tomli_w
+
+    from engine.estimate import estimate, read_earlier
+    from engine.rundir import RunDirectory
+
+    found = estimate(plan, figures, read_earlier(RunDirectory.open(like)) if like is not None else None)
+    if as_json:
+        needs = {name: need.figures for name, need in found.by_name.items()}
+        whole = {**needs, "basis": found.basis or "halfway", "notes": found.notes}
+        print(json.dumps({"config": plan.table, "forecast": msgspec.to_builtins(figures), "estimate": whole}))
+        return
+    print(tomli_w.dumps(plan.table))
+    print("\n".join(f"# {line}".rstrip() for line in forecast_lines(figures, found)))
+
+
+def forecast_lines(figures: "Forecast", found: "Estimate") -> list[str]:
+    """Return what people are told beside the configuration."""
+    from engine.estimate import HEADS, rows_of
+    from engine.tables import PAGE_WIDTH, make_table, plain, rendered
+    from engine.transcript import one_line
+
+    table = make_table(HEADS, title=f"All {figures.episodes} episodes", numbers=HEADS[2:])
+    for row in rows_of(found):
+        table.add_row(*map(plain, row))
+    lines = [f"{figures.episodes} episodes; retries and re-asks come on top of the least and the most"]
+    for name, course in (("least", figures.least), ("most", figures.most)):
+        lines.append(
+            f"{name}: {course.calls} calls, {course.prompt_tokens} prompt + {course.completion_tokens} completion"
+            f" tokens per episode; {course.calls * figures.episodes} calls in all"
+        )
+    lines += [f"longest possible context: {figures.most.max_context} tokens", ""]
+    lines += [*rendered(table, PAGE_WIDTH - 2).splitlines(), *(one_line(note, 500) for note in found.notes)]
+    if found.expected.hours is not None:
+        lines.append(f"hours: {found.expected.hours:.3g} expected")
+    if not found.basis:
+        lines.append("halfway is no expectation: only a run that was played says where between the two it ends")
+    return lines
