@@ -168,6 +168,7 @@ def _spec(name: str, model: VllmConfig, path: Path, first: int, count: int) -> M
         path=str(path),
         replicas=count,
         first_replica=first,
+        gpus=model.gpus,
         tensor_parallel=model.tensor_parallel,
         max_model_len=model.max_model_len,
         max_num_seqs=model.max_num_seqs,
@@ -180,6 +181,7 @@ def _spec(name: str, model: VllmConfig, path: Path, first: int, count: int) -> M
         stall_timeout_s=model.stall_timeout_s,
         max_restarts=model.max_restarts,
         max_lora_rank=model.max_lora_rank,
+        engine=model.engine,
     )
 
 

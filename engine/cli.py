@@ -13,6 +13,7 @@ import typer
 
 from engine.commands.compare import compare
 from engine.commands.exam import exam
+from engine.commands.fetch import fetch
 from engine.commands.judge import judge
 from engine.commands.quality import quality
 from engine.commands.rounds import rounds
@@ -41,6 +42,7 @@ RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
 app.command()(simulate)
 app.command()(samples)
 app.command()(rounds)
+app.command()(fetch)
 app.command()(exam)
 app.command()(judge)
 app.command()(compare)
@@ -90,7 +92,7 @@ def generate(
 
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     plan = make_plan(table, config.parent.absolute())
-    paths = prepare_models(plan)
+    paths = prepare_models(plan, is_dry=dry_run)
     figures = forecast_plan(plan, paths)
     if dry_run:
         _print_forecast(plan, figures, as_json)

@@ -24,7 +24,7 @@ def rounds(
     """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
     from engine import config as configuration
     from engine.commands.dev_exam import plan_with_exam
-    from engine.commands.preparing import default_directory, forecast_plan, prepare_models
+    from engine.commands.preparing import commit_files, default_directory, forecast_plan, prepare_models
     from engine.planning import make_plan
 
     base = config.parent.absolute()
@@ -36,7 +36,7 @@ def rounds(
     if dev is not None:
         forecast_plan(dev.plan(plan.run, plan.model, base), paths)
     directory = (out or default_directory(str(plan.run["name"]))).absolute()
-    create(directory, plan, dev)
+    create(directory, plan, dev, commit_files(paths))
     _go(plan, directory, paths, as_json)
 
 
@@ -50,7 +50,7 @@ def is_rounds(directory: Path) -> bool:
 def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoReturn:
     """Go on with a run of rounds."""
     from actors.processes import ProcessTable
-    from engine.commands.preparing import prepare_models
+    from engine.commands.preparing import kept_commits, prepare_models
     from engine.rundir import RunDirectory
     from training.round_planning import replan
 
@@ -60,7 +60,7 @@ def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoRet
     with rundir.lock():
         for table in rundir.process_tables():
             ProcessTable(table).end_left_overs()
-    _go(plan, directory, prepare_models(plan.round(directory, 0)), as_json)
+    _go(plan, directory, prepare_models(plan.round(directory, 0), kept_commits(directory)), as_json)
 
 
 def show_rounds(directory: Path, as_json: bool) -> None:
@@ -72,8 +72,12 @@ def show_rounds(directory: Path, as_json: bool) -> None:
     _show(RoundLog(path, read_steps(path)[0]), directory, as_json, stored_resolution(directory))
 
 
-def create(directory: Path, plan: "RoundsPlan", dev: "DevExam | None" = None) -> None:
-    """Make the directory of a run of rounds, with its exam's items. Raises InputError when something is there."""
+def create(
+    directory: Path, plan: "RoundsPlan", dev: "DevExam | None" = None, more: dict[str, bytes] | None = None
+) -> None:
+    """Make the directory of a run of rounds, with its exam's items and more files. Raises InputError when something is
+    there.
+    """
     from engine.errors import InputError
     from engine.files import write_atomic
 
@@ -84,7 +88,7 @@ def create(directory: Path, plan: "RoundsPlan", dev: "DevExam | None" = None) ->
         (directory / "inputs").mkdir(parents=True, exist_ok=True)
         for path in (directory, directory / "inputs"):
             path.chmod(0o700)
-        for name, data in {**plan.files(), **(dev.files() if dev is not None else {})}.items():
+        for name, data in {**plan.files(), **(dev.files() if dev is not None else {}), **(more or {})}.items():
             write_atomic(directory / name, data)
     except OSError as error:
         raise InputError(f"a run of rounds needs a writable directory, got {error}: choose another --out") from error

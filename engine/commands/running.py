@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.commands.preparing import commit_files, forecast_plan, kept_commits, prepare_models
 from engine.corpus import Corpus
 from engine.endscreen import print_endscreen, print_report
 from engine.errors import JournalError
@@ -25,7 +26,7 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     """Play a plan into a new directory. Raises InputError when models or the place are refused, RunError in the run."""
     crew = _crew(plan, paths)
     await crew.check()
-    rundir = RunDirectory.create(out, freeze(plan))
+    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
     with rundir.lock():
         try:
             result = await _play(plan, rundir, crew, paths, [])
@@ -41,7 +42,6 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
 async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: bool) -> None:
     """Go on with a run whose lock is held; a finished one asks nothing. Raises as `run_new` does."""
     from actors.processes import ProcessTable
-    from engine.commands.preparing import forecast_plan, prepare_models
 
     for table in rundir.process_tables():
         ProcessTable(table).end_left_overs()
@@ -54,7 +54,7 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
         await journal.close()
     extra = retry_keys(ended) if retry_failed else []
     is_finished = not num_live and not extra and all(key in ended for key in plan.keys())
-    paths = {} if is_finished else prepare_models(plan)
+    paths = {} if is_finished else prepare_models(plan, kept_commits(rundir.path))
     crew = _crew(plan, paths, {} if is_finished else read_serving(rundir))
     if not is_finished:
         forecast_plan(plan, paths)
