@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,6 +10,7 @@ import msgspec
 
 from actors.cluster import actor_environment, join_cluster, leave_cluster
 from actors.hub import commit_of
+from actors.placement import node_names
 from actors.processes import ProcessTable
 from engine.errors import InputError
 
@@ -59,12 +59,6 @@ async def fetch_on_nodes(
         return dict(zip(names, await asyncio.gather(*asked), strict=True))
     finally:
         await leave_cluster(processes)
-
-
-def node_names(addresses: Mapping[str, str]) -> list[str]:
-    """Return what nodes are called, given their addresses by id: two on one machine are told apart by their ids."""
-    shared = Counter(addresses.values())
-    return [address if shared[address] == 1 else f"{address} {node[:8]}" for node, address in addresses.items()]
 
 
 async def _ask(ray: Any, node: str, name: str, wanted: Sequence[Wanted], say: Callable[[str], None]) -> NodeAnswer:

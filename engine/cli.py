@@ -24,6 +24,7 @@ from engine.simulation.command import simulate
 from training.command import samples
 
 if TYPE_CHECKING:
+    from engine.commands.placing import Placement
     from engine.planning import Plan
 
 app = typer.Typer(
@@ -86,6 +87,7 @@ def generate(
     import uvloop
 
     from engine import config as configuration
+    from engine.commands.placing import plan_placement
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
     from engine.commands.running import run_new
     from engine.planning import make_plan
@@ -95,7 +97,8 @@ def generate(
     paths = prepare_models(plan, is_dry=dry_run)
     figures = forecast_plan(plan, paths)
     if dry_run:
-        _print_forecast(plan, figures, as_json)
+        placement = uvloop.run(plan_placement(plan.config, set(plan.config.roles.values())))
+        _print_forecast(plan, figures, placement, as_json)
         return
     uvloop.run(run_new(plan, paths, out or default_directory(plan.config.name), as_json))
 
@@ -221,12 +224,13 @@ def bench(
     raise typer.Exit(code)
 
 
-def _print_forecast(plan: "Plan", figures: Any, as_json: bool) -> None:
+def _print_forecast(plan: "Plan", figures: Any, placement: "Placement", as_json: bool) -> None:
     import msgspec
     import tomli_w
 
     if as_json:
-        print(json.dumps({"config": plan.table, "forecast": msgspec.to_builtins(figures)}))
+        forecast = msgspec.to_builtins(figures)
+        print(json.dumps({"config": plan.table, "forecast": forecast, "placement": placement.figures()}))
         return
     print(tomli_w.dumps(plan.table))
     print(f"# {figures.episodes} episodes; retries and re-asks come on top")
@@ -237,6 +241,8 @@ def _print_forecast(plan: "Plan", figures: Any, as_json: bool) -> None:
             f" tokens per episode; {course.calls * figures.episodes} calls in all"
         )
     print(f"# longest possible context: {figures.most.max_context} tokens")
+    for line in (*placement.lines, *(f"cannot be placed: {problem}" for problem in placement.problems)):
+        print(f"# {line}")
 
 
 async def _calibrate(table: dict[str, Any], as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from engine.config import Config
     from eval.exam.dev import DevExam, Resolution
     from training.round_log import RoundLog
     from training.round_planning import RoundsPlan
@@ -35,6 +36,7 @@ def rounds(
     forecast_plan(first, paths)
     if dev is not None:
         forecast_plan(dev.plan(plan.run, plan.model, base), paths)
+    settle_rounds(plan, first.config)
     directory = (out or default_directory(str(plan.run["name"]))).absolute()
     create(directory, plan, dev, commit_files(paths))
     _go(plan, directory, paths, as_json)
@@ -60,7 +62,24 @@ def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoRet
     with rundir.lock():
         for table in rundir.process_tables():
             ProcessTable(table).end_left_overs()
-    _go(plan, directory, prepare_models(plan.round(directory, 0), kept_commits(directory)), as_json)
+    first = plan.round(directory, 0)
+    paths = prepare_models(first, kept_commits(directory))
+    settle_rounds(plan, first.config)
+    _go(plan, directory, paths, as_json)
+
+
+def settle_rounds(plan: "RoundsPlan", config: "Config") -> None:
+    """Say where replicas and training go, side by side or in turn. Raises InputError where there is no room."""
+    import asyncio
+
+    from engine.commands.placing import settle
+
+    pools, training = set(config.roles.values()), None if plan.is_hosted else plan.settings.training
+    if plan.settings.rounds.placement == "dedicated":
+        asyncio.run(settle(config, pools, training))
+        return
+    asyncio.run(settle(config, pools))
+    asyncio.run(settle(config, (), training))
 
 
 def show_rounds(directory: Path, as_json: bool) -> None:

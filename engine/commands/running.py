@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.commands.placing import settle
 from engine.commands.preparing import commit_files, forecast_plan, kept_commits, prepare_models
 from engine.corpus import Corpus
 from engine.endscreen import print_endscreen, print_report
@@ -24,7 +25,8 @@ from engine.summary import findings, summarize
 
 async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) -> None:
     """Play a plan into a new directory. Raises InputError when models or the place are refused, RunError in the run."""
-    crew = _crew(plan, paths)
+    placement = await settle(plan.config, set(plan.config.roles.values()))
+    crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
     rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
     with rundir.lock():
@@ -55,7 +57,8 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     extra = retry_keys(ended) if retry_failed else []
     is_finished = not num_live and not extra and all(key in ended for key in plan.keys())
     paths = {} if is_finished else prepare_models(plan, kept_commits(rundir.path))
-    crew = _crew(plan, paths, {} if is_finished else read_serving(rundir))
+    placement = await settle(plan.config, () if is_finished else set(plan.config.roles.values()))
+    crew = _crew(plan, paths, {} if is_finished else read_serving(rundir), placement.node_ids)
     if not is_finished:
         forecast_plan(plan, paths)
         await crew.check()
@@ -115,7 +118,13 @@ def _say_resume(rundir: RunDirectory) -> None:
     print(f"interrupted; go on with: sandplay resume {rundir.path}", file=sys.stderr)
 
 
-def _crew(plan: Plan, paths: dict[str, Path], serving: dict[str, Path] | None = None) -> Any:
+def _crew(
+    plan: Plan,
+    paths: dict[str, Path],
+    serving: dict[str, Path] | None = None,
+    places: dict[str, tuple[str, ...]] | None = None,
+) -> Any:
     from actors.crew import LocalCrew
 
-    return LocalCrew(plan.config, paths, needs_embedder=plan.spec.needs_embedder, serving=serving)
+    embeds = plan.spec.needs_embedder
+    return LocalCrew(plan.config, paths, needs_embedder=embeds, serving=serving, places=places)

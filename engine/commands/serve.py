@@ -172,10 +172,12 @@ async def _serve(plan: Serving, path: Path, door: Door) -> None:
     import asyncio
 
     from actors.crew import LocalCrew
+    from engine.commands.placing import settle
     from engine.interrupt import Interrupt
 
+    places = (await settle(plan.config, (plan.pool,))).node_ids
     serving = {plan.pool: plan.checkpoint} if plan.checkpoint is not None else None
-    crew = LocalCrew(plan.config, {plan.pool: path}, needs_embedder=False, serving=serving)
+    crew = LocalCrew(plan.config, {plan.pool: path}, needs_embedder=False, serving=serving, places=places)
     rundir = _directory(door.bound)
     with rundir.lock():
         crew.attach(rundir, _say)

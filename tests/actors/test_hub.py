@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.fetching import Wanted, fetch_all, fetch_environment, node_names
+from actors.fetching import Wanted, fetch_all, fetch_environment
 from actors.hub import NotCached, commit_of, fetch_from_hub
 from actors.models import prepare_model
 from engine.errors import InputError
@@ -106,9 +106,7 @@ def test_what_one_lacks_keeps_no_other_from_coming(hub: Hub) -> None:
     assert tiny.num_bytes == 7000 + 33 + 2 + 35
 
 
-def test_nodes_of_one_machine_are_told_apart_and_get_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    addresses = {"aaaaaaaaaa": "10.0.0.1", "bbbbbbbbbb": "10.0.0.2", "cccccccccc": "10.0.0.2"}
-    assert node_names(addresses) == ["10.0.0.1", "10.0.0.2 bbbbbbbb", "10.0.0.2 cccccccc"]
+def test_nodes_get_the_hubs_address_and_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("HF_ENDPOINT", "http://mirror")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
