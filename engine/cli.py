@@ -95,7 +95,7 @@ def generate(
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     plan = make_plan(table, config.parent.absolute())
     paths = prepare_models(plan, is_dry=dry_run)
-    figures = forecast_plan(plan, paths)
+    figures = forecast_plan(plan, paths, is_dry=dry_run)
     if dry_run:
         placement = uvloop.run(plan_placement(plan.config, set(plan.config.roles.values())))
         _print_forecast(plan, figures, placement, as_json)

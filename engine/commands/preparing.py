@@ -89,10 +89,21 @@ def kept_commits(directory: Path) -> dict[str, str]:
     return found
 
 
-def forecast_plan(plan: Plan, paths: dict[str, Path]) -> Forecast:
-    """Return what the plan will ask for, and note the expected context in it. Raises InputError when it cannot fit."""
+def forecast_plan(plan: Plan, paths: dict[str, Path], *, is_dry: bool = False) -> Forecast:
+    """Return what the plan will ask for, and note the expected context in it. Raises InputError when it cannot fit.
+
+    A dry run that lacks a model guesses lengths: what does not fit by the guess is said and not refused.
+    """
+    from engine.errors import InputError
+
     figures = forecast(plan, token_counter(paths))
-    refuse_overflow(plan, figures)
+    local = {name for name, model in plan.config.models.items() if isinstance(model, VllmConfig)}
+    try:
+        refuse_overflow(plan, figures)
+    except InputError as refused:
+        if not is_dry or paths.keys() >= local & set(plan.config.roles.values()):
+            raise
+        print(f"by that guess, {refused}", file=sys.stderr)
     plan.expected_context = figures.expected_context
     return figures
 
