@@ -10,8 +10,6 @@ from actors.cluster import import_ray, join_cluster, leave_cluster
 from actors.placement import Assignment, Node, Share, Wanted, assign, node_names
 from actors.processes import ProcessTable
 
-WAIT_S: Final = 5.0
-"""How long what is held is waited for: Ray takes seconds to free what a driver that was just ended held."""
 _ASK_EVERY_S: Final = 0.5
 
 Wants = Callable[[Mapping[str, float]], Sequence[Wanted]]
@@ -48,10 +46,11 @@ def totals(nodes: Sequence[Node]) -> dict[str, float]:
 
 
 async def find_room(
-    address: str, wants: Wants, processes: ProcessTable, say: Callable[[str], None], wait_s: float = WAIT_S
+    address: str, wants: Wants, processes: ProcessTable, say: Callable[[str], None], wait_s: float
 ) -> tuple[list[Node], Sequence[Wanted], Assignment]:
     """Join a cluster, look for room for what is wanted until there is some or the wait (s) is over, and leave it.
 
+    What would have no room even if all of it were free is not waited for.
     Raises `BackendDown` when Ray cannot be reached.
     """
     ray = await join_cluster(address, processes, say)
@@ -61,11 +60,16 @@ async def find_room(
             nodes = await asyncio.to_thread(read_nodes, ray)
             wanted = wants(totals(nodes))
             found = assign(wanted, nodes)
-            if not found.missing or time.monotonic() > deadline:
+            is_hopeless = bool(assign(wanted, [_emptied(node) for node in nodes]).missing)
+            if not found.missing or is_hopeless or time.monotonic() > deadline:
                 return nodes, wanted, found
             await asyncio.sleep(_ASK_EVERY_S)
     finally:
         await leave_cluster(processes)
+
+
+def _emptied(node: Node) -> Node:
+    return Node(node.id, node.name, node.total, node.total)
 
 
 def _free_resources() -> Mapping[str, Mapping[str, float]]:

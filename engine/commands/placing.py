@@ -4,7 +4,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.config import Config, VllmConfig
 from engine.errors import InputError
@@ -12,6 +12,9 @@ from engine.errors import InputError
 if TYPE_CHECKING:
     from actors.placement import Assignment, Node, Wanted
     from training.training_settings import TrainingSettings
+
+WAIT_S: Final = 5.0
+"""How long what is held is waited for: Ray takes seconds to free what a driver that was just ended held."""
 
 
 class Placement:
@@ -50,11 +53,12 @@ class Placement:
 
 
 async def plan_placement(
-    config: Config, pools: Collection[str], training: "TrainingSettings | None" = None
+    config: Config, pools: Collection[str], training: "TrainingSettings | None" = None, wait_s: float = 0.0
 ) -> Placement:
     """Plan where the named pools go, and training beside them: on the cluster, or on this machine as Ray counts it.
 
-    Raises `BackendDown` when the cluster cannot be reached.
+    What others hold is waited for so long (s), in case it becomes free. Raises `BackendDown` when the cluster cannot
+    be reached.
     """
     from actors.nodes import find_room, this_machine, totals
     from actors.placement import Assignment, assign
@@ -73,7 +77,7 @@ async def plan_placement(
         return Placement("this machine", nodes, wanted, assign(wanted, nodes))
     with TemporaryDirectory(prefix="sandplay-") as scratch:
         table = ProcessTable(Path(scratch) / "processes.json")
-        return Placement(f"the cluster at {address}", *await find_room(address, wants, table, _say))
+        return Placement(f"the cluster at {address}", *await find_room(address, wants, table, _say, wait_s))
 
 
 def wanted_by(
@@ -101,7 +105,7 @@ def wanted_by(
 
 async def settle(config: Config, pools: Collection[str], training: "TrainingSettings | None" = None) -> Placement:
     """Plan, say the plan, and return it. Raises `InputError` where there is no room, unless the cluster may grow."""
-    placement = await plan_placement(config, pools, training)
+    placement = await plan_placement(config, pools, training, WAIT_S)
     for line in placement.lines:
         _say(line)
     if problems := placement.problems:

@@ -18,7 +18,7 @@ from tests.hub_stub import COMMIT, Hub, serve_hub
 from tests.ray_nodes import ray_nodes
 from tests.running import run
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(300)
 
 NODES: list[dict[str, float]] = [{"num_cpus": 8, "num_gpus": 4}, {"num_cpus": 8, "num_gpus": 4}, {"num_cpus": 8}]
 DEMO = Path(__file__).parents[2] / "examples" / "demo.toml"
