@@ -12,8 +12,8 @@ from actors.processes import ProcessTable
 
 _ASK_EVERY_S: Final = 0.5
 
-Wants = Callable[[Mapping[str, float]], Sequence[Wanted]]
-"""What is wanted of a cluster that has so much in all, by Ray's names of resources."""
+Wants = Callable[[Sequence[Node]], Sequence[Wanted]]
+"""What is wanted of a cluster of these nodes."""
 
 
 def this_machine() -> list[Node]:
@@ -58,7 +58,7 @@ async def find_room(
         deadline = time.monotonic() + wait_s
         while True:
             nodes = await asyncio.to_thread(read_nodes, ray)
-            wanted = wants(totals(nodes))
+            wanted = wants(nodes)
             found = assign(wanted, nodes)
             is_hopeless = bool(assign(wanted, [_emptied(node) for node in nodes]).missing)
             if not found.missing or is_hopeless or time.monotonic() > deadline:

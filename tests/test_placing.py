@@ -10,7 +10,8 @@ from engine.config import Config, load
 from engine.errors import InputError
 from training.training_settings import TrainingSettings
 
-CLUSTER = {"CPU": 16.0, "GPU": 4.0}
+CLUSTER = [Node("n", "n", Share(16, 4), Share(16, 4))]
+EIGHT_CPUS = [Node(name, name, Share(4, 0), Share(4, 0)) for name in "ab"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +46,13 @@ def test_the_models_gpus_stand_before_those_of_all_replicas() -> None:
     assert wanted_by(config, {"a", "b"}, CLUSTER) == [Wanted("a", 1, Share(2, 1)), Wanted("b", 1, Share(2, 2))]
 
 
-def test_on_cpu_replicas_share_what_their_shards_node_has() -> None:
-    assert wanted_by(make(a={"replicas": 4}), {"a"}, {"CPU": 8.0}) == [Wanted("a", 4, Share(0.5, 0))]
-    assert wanted_by(make(shards=2, a={"replicas": 4}), {"a"}, {"CPU": 8.0}) == [Wanted("a", 4, Share(0.5, 0))]
+def test_on_cpu_replicas_share_the_cluster_and_those_of_a_shard_its_node() -> None:
+    # A quarter of the CPUs is one pool's: of 8 for 4 replicas, with shards of 4 for 2 of them.
+    assert wanted_by(make(a={"replicas": 4}), {"a"}, EIGHT_CPUS) == [Wanted("a", 4, Share(0.5, 0))]
+    assert wanted_by(make(shards=2, a={"replicas": 4}), {"a"}, EIGHT_CPUS) == [Wanted("a", 4, Share(0.5, 0))]
+    # Two shards on one node do not know of one another.
+    assert wanted_by(make(shards=2, a={"replicas": 4}), {"a"}, EIGHT_CPUS[:1]) == [Wanted("a", 4, Share(0.5, 0))]
+    assert wanted_by(make(a={"replicas": 4}), {"a"}, EIGHT_CPUS[:1]) == [Wanted("a", 4, Share(0.25, 0))]
 
 
 def test_training_takes_room_beside_them() -> None:

@@ -1,7 +1,7 @@
 """Where the replicas of a configuration will run: shown before anything starts, refused where there is no room."""
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -60,20 +60,20 @@ async def plan_placement(
     What others hold is waited for so long (s), in case it becomes free. Raises `BackendDown` when the cluster cannot
     be reached.
     """
-    from actors.nodes import find_room, this_machine, totals
+    from actors.nodes import find_room, this_machine
     from actors.placement import Assignment, assign
     from actors.processes import ProcessTable
 
     address = config.ray.address
 
-    def wants(cluster: Mapping[str, float]) -> "list[Wanted]":
-        return wanted_by(config, pools, cluster, training)
+    def wants(nodes: "Sequence[Node]") -> "list[Wanted]":
+        return wanted_by(config, pools, nodes, training)
 
-    if not wants({}):
+    if not wants([]):
         return Placement("", [], [], Assignment({}))
     if address is None:
         nodes = this_machine()
-        wanted = wants(totals(nodes))
+        wanted = wants(nodes)
         return Placement("this machine", nodes, wanted, assign(wanted, nodes))
     with TemporaryDirectory(prefix="sandplay-") as scratch:
         table = ProcessTable(Path(scratch) / "processes.json")
@@ -81,23 +81,26 @@ async def plan_placement(
 
 
 def wanted_by(
-    config: Config, pools: Collection[str], cluster: Mapping[str, float], training: "TrainingSettings | None" = None
+    config: Config, pools: Collection[str], nodes: "Sequence[Node]", training: "TrainingSettings | None" = None
 ) -> "list[Wanted]":
-    """Return what pools, and training beside them, take of a cluster that has so much in all."""
+    """Return what pools, and training beside them, take of a cluster of these nodes."""
     from actors.crew import ray_spec, spec_of
     from actors.launch import resolve_share
+    from actors.nodes import totals
     from actors.placement import Share, Wanted
-    from training.pool import resolve_share as resolve_training
 
     where = ray_spec(config.ray)
-    # A shard shares out what its own node has.
-    cluster = {kind: amount / config.shards for kind, amount in cluster.items()}
+    # A shard shares out what its own node has: here the mean of all.
+    parts = len(nodes) if config.shards > 1 and nodes else 1
+    cluster = {kind: amount / parts for kind, amount in totals(nodes).items()}
     found = []
     for name, model in config.models.items():
         if isinstance(model, VllmConfig) and name in pools:
             spec = spec_of(name, model, Path(), 0, -(-model.replicas // config.shards))
             found.append(Wanted(name, model.replicas, resolve_share(spec, where, cluster)))
     if training is not None:
+        from training.pool import resolve_share as resolve_training
+
         share = resolve_training(training, cluster)
         found.append(Wanted("training", training.workers, Share(share["CPU"], share.get("GPU", 0.0))))
     return found

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from actors.cluster import join_cluster, leave_cluster
 from actors.launch import _find_place, resolve_share
 from actors.nodes import find_room, read_nodes
-from actors.placement import Share, Wanted
+from actors.placement import Node, Share, Wanted
 from actors.processes import ProcessTable
 from actors.spec import ModelSpec, RaySpec
 from tests.hub_stub import COMMIT, Hub, serve_hub
@@ -37,7 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def room(address: str, path: Path, *wanted: Wanted, wait_s: float = 0.0) -> Any:
-    def wants(_cluster: Mapping[str, float]) -> Sequence[Wanted]:
+    def wants(_nodes: Sequence[Node]) -> Sequence[Wanted]:
         return wanted
 
     return await find_room(address, wants, ProcessTable(path / "processes.json"), lambda _text: None, wait_s)
