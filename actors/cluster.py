@@ -71,13 +71,19 @@ def _restore_terminate_handler() -> None:
             signal.siginterrupt(signal.SIGTERM, False)
 
 
-def _join(address: str | None, processes: ProcessTable) -> Any:
+def import_ray(address: str | None) -> Any:
+    """Return the `ray` module, imported so that it suits a cluster at that address, None for one of our own."""
     if address is None or address.startswith(_LOOPBACK):
         # Read when ray is imported: without it every server of a local Ray listens on the machine's outer address, and
         # a loopback address is taken for it.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
+    return ray
+
+
+def _join(address: str | None, processes: ProcessTable) -> Any:
+    ray = import_ray(address)
     with _CLUSTER.lock:
         if not ray.is_initialized():
             _initialize(ray, address, processes)

@@ -12,7 +12,7 @@ from actors.processes import ProcessTable
 from actors.spec import ModelSpec, RaySpec
 from engine.backend import Backend, Embedder
 from engine.checkpoints import hosted_model
-from engine.config import Config, EmbedderConfig, OpenAIConfig, VllmConfig
+from engine.config import Config, EmbedderConfig, OpenAIConfig, RayConfig, VllmConfig
 from engine.errors import InputError
 from engine.openai_backend import OpenAIBackend
 from engine.openai_embedder import OpenAIEmbedder
@@ -33,6 +33,7 @@ class LocalCrew:
     """Implements `engine.run.Crew`. `attach` must be called before `start`. With a `share`, only that part comes up.
 
     `serving` maps models to the checkpoint directories that are served in their place, or upon them, from the start.
+    `places` maps models to the ids of the nodes that their replicas were planned for, where there is such a plan.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class LocalCrew:
         needs_embedder: bool,
         share: Share | None = None,
         serving: Mapping[str, Path] | None = None,
+        places: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self._config = config
+        self._places = places or {}
         self._serving = serving or {}
         self._share = share
         self._paths = paths
@@ -73,13 +76,7 @@ class LocalCrew:
         share = self._share
         path = rundir.processes if share is None else rundir.processes_of(share.index)
         self._processes = processes = ProcessTable(path)
-        ray = self._config.ray
-        where = RaySpec(
-            address=ray.address,
-            node=share.node if share is not None else "",
-            cpus_per_replica=ray.cpus_per_replica,
-            gpus_per_replica=ray.gpus_per_replica,
-        )
+        where = ray_spec(self._config.ray, share.node if share is not None else "")
         for name, model in self._config.models.items():
             if isinstance(model, VllmConfig) and name in self._paths:
                 from actors.fleet import Fleet
@@ -87,7 +84,7 @@ class LocalCrew:
 
                 total = model.replicas
                 first, count = share_of(total, share.index, share.num_shards) if share is not None else (0, total)
-                spec = _spec(name, model, self._paths[name], first, count)
+                spec = spec_of(name, model, self._paths[name], first, count, self._places.get(name, ()))
                 if name in self._serving:
                     spec = spec.serving(prepare_target(spec, self._serving[name]))
                 self.pools[name] = Fleet(spec, where, processes, say)
@@ -162,12 +159,21 @@ def _remote_embedder(chosen: EmbedderConfig) -> OpenAIEmbedder:
     return OpenAIEmbedder(base_url=chosen.base_url, model=chosen.model, api_key_env=chosen.api_key_env)
 
 
-def _spec(name: str, model: VllmConfig, path: Path, first: int, count: int) -> ModelSpec:
+def ray_spec(ray: RayConfig, node: str = "") -> RaySpec:
+    """Return where replicas run: on the cluster, and on one node of it if one is named."""
+    return RaySpec(
+        address=ray.address, node=node, cpus_per_replica=ray.cpus_per_replica, gpus_per_replica=ray.gpus_per_replica
+    )
+
+
+def spec_of(name: str, model: VllmConfig, path: Path, first: int, count: int, nodes: tuple[str, ...] = ()) -> ModelSpec:
+    """Return what `count` replicas of a model are made of, numbered from `first` on."""
     return ModelSpec(
         name=name,
         path=str(path),
         replicas=count,
         first_replica=first,
+        gpus=model.gpus,
         tensor_parallel=model.tensor_parallel,
         max_model_len=model.max_model_len,
         max_num_seqs=model.max_num_seqs,
@@ -180,6 +186,8 @@ def _spec(name: str, model: VllmConfig, path: Path, first: int, count: int) -> M
         stall_timeout_s=model.stall_timeout_s,
         max_restarts=model.max_restarts,
         max_lora_rank=model.max_lora_rank,
+        engine=model.engine,
+        nodes=nodes,
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.cluster import actor_environment, join_cluster, leave_cluster
-from actors.models import fetch_from_hub
+from actors.hub import fetch_from_hub
 from actors.processes import ProcessTable, describe_tree
 from actors.spec import RaySpec
 from actors.wire import ReplicaStatus, decode_status, encode

@@ -4,15 +4,18 @@ Everything here is pinned by a contract test, because vLLM promises little of it
 come out once per request; text, views and replies are the replica's business.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from actors.engine_names import unknown_problems
 from actors.spec import ModelSpec
 from actors.weights import Weights
 from engine.backend import RequestOptions
+from engine.errors import InputError
 from engine.steps import Choice, Fields, Sampling, ValueSchema
 
 _CPU_BLOCK_SIZE = 32
@@ -90,7 +93,7 @@ def engine_arguments(spec: ModelSpec, *, is_cpu: bool, seed: int) -> dict[str, A
     else:
         arguments |= {"gpu_memory_utilization": spec.gpu_memory_utilization}
         arguments |= {"block_size": spec.block_size} if spec.block_size else {}
-    return arguments
+    return arguments | spec.engine
 
 
 def cpu_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -113,11 +116,16 @@ class Engine:
 
     @classmethod
     def open(cls, spec: ModelSpec, seed: int) -> "Engine":
-        """Start an engine; blocks until it is ready. Raises whatever vLLM raises."""
+        """Start an engine; blocks until it is ready. Raises InputError for an argument that vLLM does not know, and
+        whatever vLLM raises.
+        """
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        known = inspect.signature(AsyncEngineArgs).parameters
+        if unknown := unknown_problems(f"models.{spec.name}", spec.engine, known):
+            raise InputError(unknown)
         counters = EngineCounters()
         arguments = AsyncEngineArgs(**engine_arguments(spec, is_cpu=current_platform.is_cpu(), seed=seed))
         llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[stat_logger_factory(counters)])

@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from actors import wire
 from actors.cluster import actor_environment
+from actors.placement import Share
 from actors.processes import ProcessRecord, ProcessTable, end_processes
 from actors.replica import Replica
 from actors.spec import ModelSpec, RaySpec
@@ -87,7 +86,7 @@ async def launch_replica(
 
     name = f"{spec.name}/{index}"
     share = resolve_share(spec, ray_spec, node_resources(ray, ray_spec.node))
-    place = await _find_place(ray, spec, ray_spec, share, name, say)
+    place = await _find_place(ray, spec, ray_spec, share, index, say)
     log = processes.path.parent / "logs" / f"{spec.name}-{index}.log"
     log_start = log.stat().st_size if log.is_file() else 0  # what earlier replicas wrote is not this one's reason
     options = _actor_options(ray, spec, share, place)
@@ -137,16 +136,9 @@ async def _call(method: Any) -> bytes:
     return answer
 
 
-class Share(msgspec.Struct, frozen=True):
-    """What one replica takes of the cluster, in Ray's units."""
-
-    cpus: float
-    gpus: float
-
-
 def resolve_share(spec: ModelSpec, ray_spec: RaySpec, cluster: Mapping[str, float]) -> Share:
     """Return what a replica takes: what is configured, or what suits a cluster with these resources."""
-    gpus = ray_spec.gpus_per_replica
+    gpus = spec.gpus if spec.gpus is not None else ray_spec.gpus_per_replica
     if gpus is None:
         gpus = float(spec.tensor_parallel) if cluster.get("GPU", 0) and not _is_cpu_build() else 0.0
     cpus = ray_spec.cpus_per_replica
@@ -196,14 +188,16 @@ def _actor_options(ray: Any, spec: ModelSpec, share: Share, place: Any) -> dict[
 
 
 async def _find_place(
-    ray: Any, spec: ModelSpec, ray_spec: RaySpec, share: Share, name: str, say: Callable[[str], None]
+    ray: Any, spec: ModelSpec, ray_spec: RaySpec, share: Share, index: int, say: Callable[[str], None]
 ) -> Any:
     """Return a placement group for one replica. Raises `StartFailed` with what is asked and what there is."""
-    if 0 < share.gpus < spec.tensor_parallel:
-        rule = f"gpus_per_replica must be >= tensor_parallel={spec.tensor_parallel}"
-        raise StartFailed(f"{name}: {rule}, got {share.gpus:g}: set gpus_per_replica={spec.tensor_parallel}")
+    name = f"{spec.name}/{index}"
+    if spec.tensor_parallel > 1 and 0 < share.gpus < spec.tensor_parallel:
+        rule = f"gpus must be >= tensor_parallel={spec.tensor_parallel}"
+        raise StartFailed(f"{name}: {rule}, got {share.gpus:g}: set gpus={spec.tensor_parallel}")
     asked = {kind: amount for kind, amount in (("CPU", share.cpus), ("GPU", share.gpus)) if amount > 0}
-    near = {"_soft_target_node_id": ray_spec.node} if ray_spec.node else {}
+    node = ray_spec.node or spec.node_of(index)
+    near = {"_soft_target_node_id": node} if node else {}
     place = ray.util.placement_group([asked or {"CPU": 0.001}], strategy="STRICT_PACK", **near)
     limit_s = spec.start_timeout_s if ray_spec.address else min(_PLACE_WITHIN_S, spec.start_timeout_s)
     try:

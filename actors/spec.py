@@ -4,6 +4,7 @@ Plain values, checked at construction; they travel to the actors as they are. No
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -49,6 +50,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     engine's default of 128 loses half a block of every prompt) and the engine's default on GPU. `threads` None shares
     the node's cores among the pool's replicas. A replica with open requests and no movement for `stall_timeout_s` is
     hung; it is restarted at most `max_restarts` times. An idle replica is asked for one token every `canary_s`.
+    `gpus` counts those of one replica, None leaves that to `RaySpec`. `engine` goes to vLLM's arguments as it is.
+    `nodes` are the ids of the nodes that the replicas were planned for, "" and none for any.
     `takes_forced_ids` lets a request name the ids it gets instead of sampled ones, to replay recorded runs.
     """
 
@@ -59,6 +62,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_lora_rank: int = 0
     replicas: int = 1
     first_replica: int = 0
+    gpus: float | None = None
     tensor_parallel: int = 1
     max_model_len: int = 8192
     max_num_seqs: int = 64
@@ -76,6 +80,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_restarts: int = 5
     takes_forced_ids: bool = False
     env: dict[str, str] = {}
+    engine: dict[str, Any] = {}
+    nodes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = [*self._count_problems(), *self._range_problems(), *self._adapter_problems()]
@@ -91,6 +97,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     def target(self) -> Target:
         """What the replicas serve from their start."""
         return Target(self.path, self.adapter)
+
+    def node_of(self, index: int) -> str:
+        """Return the id of the node that replica `index` was planned for, "" for any."""
+        place = index - self.first_replica
+        return self.nodes[place] if place < len(self.nodes) else ""
 
     def serving(self, target: Target) -> "ModelSpec":
         """Return the same pool on another target."""

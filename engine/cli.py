@@ -15,6 +15,7 @@ from engine.commands.ablate import ablate
 from engine.commands.agree import agree
 from engine.commands.compare import compare
 from engine.commands.exam import exam
+from engine.commands.fetch import fetch
 from engine.commands.judge import judge
 from engine.commands.quality import quality
 from engine.commands.report import report
@@ -41,6 +42,7 @@ RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
 app.command()(simulate)
 app.command()(samples)
 app.command()(rounds)
+app.command()(fetch)
 app.command()(exam)
 app.command()(judge)
 app.command()(agree)
@@ -91,6 +93,7 @@ def generate(
 
     from engine import config as configuration
     from engine.commands.dry_run import print_forecast
+    from engine.commands.placing import plan_placement
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
     from engine.commands.running import run_new
     from engine.planning import make_plan
@@ -99,10 +102,11 @@ def generate(
         raise typer.BadParameter("--like says what to expect: add --dry-run")
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     plan = make_plan(table, config.parent.absolute())
-    paths = prepare_models(plan)
-    figures = forecast_plan(plan, paths)
+    paths = prepare_models(plan, is_dry=dry_run)
+    figures = forecast_plan(plan, paths, is_dry=dry_run)
     if dry_run:
-        print_forecast(plan, figures, like, as_json)
+        placement = uvloop.run(plan_placement(plan.config, set(plan.config.roles.values())))
+        print_forecast(plan, figures, placement, like, as_json)
         return
     uvloop.run(run_new(plan, paths, out or default_directory(plan.config.name), as_json))
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import msgspec
 
 from engine.config_decode import decode
+from engine.engine_table import ONLY_SPEED, model_problems
 from engine.errors import ConfigError, InputError
 from engine.prices import Prices
 
@@ -43,12 +44,16 @@ class PrinciplesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vllm", tag_field="kind"):
     """A pool of vLLM replicas.
 
-    Lengths count tokens; `block_size` None leaves vLLM's default; `kv_cache_gib` holds on CPU only. LoRA adapters of
-    rank up to `max_lora_rank` can be swapped in, none with 0. Prices are those of `engine.prices.Prices`.
+    `revision` is a branch, tag or commit of a Hugging Face id. `gpus` counts those of one replica, 0.5 is half of one;
+    None takes `ray.gpus_per_replica`. Lengths count tokens; `block_size` None leaves vLLM's default; `kv_cache_gib`
+    holds on CPU only. LoRA adapters of rank up to `max_lora_rank` can be swapped in, none with 0. `engine` goes to
+    vLLM's engine arguments as it is. Prices are those of `engine.prices.Prices`.
     """
 
     model: str = "smollm2-135m"
+    revision: str | None = None
     replicas: int = 1
+    gpus: float | None = None
     tensor_parallel: int = 1
     max_model_len: int = 8192
     max_num_seqs: int = 64
@@ -64,6 +69,7 @@ class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     price_in: float | None = None
     price_out: float | None = None
     price_cached: float | None = None
+    engine: dict[str, Any] = {}
 
     minima: ClassVar[Mapping[str, float]] = {
         "replicas": 1,
@@ -155,11 +161,15 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback."""
+    """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback.
+
+    A cluster that `autoscales` adds nodes when asked: a placement that it has no room for now is shown, not refused.
+    """
 
     address: str | None = None
     cpus_per_replica: float | None = None
     gpus_per_replica: float | None = None
+    autoscales: bool = False
 
 
 ModelConfig: TypeAlias = VllmConfig | OpenAIConfig
@@ -208,9 +218,10 @@ OPERATIONAL = (
         for field in (
             "replicas tensor_parallel max_num_seqs block_size kv_cache_gib gpu_memory_utilization dtype "
             "num_gpu_blocks_override start_timeout_s stall_timeout_s max_restarts base_url api_key_env max_inflight "
-            "structured max_model_len max_lora_rank price_in price_out price_cached"
+            "structured max_model_len max_lora_rank gpus price_in price_out price_cached"
         ).split()
     ),
+    *(f"models.*.engine.{name}" for name in ONLY_SPEED),
 )
 """Patterns of the fields that may change between `generate` and `resume`; all others are identity."""
 
@@ -327,6 +338,8 @@ def _problems(config: Config) -> list[str]:
         if isinstance(model, VllmConfig) and model.max_lora_rank not in LORA_RANKS:
             ranks = ", ".join(map(str, LORA_RANKS))
             found.append(f"models.{name}.max_lora_rank must be one of {ranks}, got {model.max_lora_rank}")
+        if isinstance(model, VllmConfig):
+            found += model_problems(name, model, config.ray)
     found += _limit_problems(config)
     if config.shards < 1:
         found.append(f"shards must be >= 1, got {config.shards}")

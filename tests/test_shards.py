@@ -3,55 +3,27 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from actors.processes import ProcessRecord, ProcessTable
 from engine.corpus import Corpus
 from engine.rundir import RunDirectory
-from tests.running import StubProcess, free_port, run, run_json, start, stub_process, write_config
+from tests.ray_nodes import ray_nodes
+from tests.running import StubProcess, run, run_json, start, stub_process, write_config
 
 pytestmark = pytest.mark.timeout(300)
-
-NODES = """
-import sys
-from ray.cluster_utils import Cluster
-head = {"num_cpus": 1, "include_dashboard": False, "gcs_server_port": int(sys.argv[1])}
-cluster = Cluster(initialize_head=True, head_node_args=head)
-cluster.add_node(num_cpus=1)
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
 
 
 @pytest.fixture(scope="module")
 def ray_address() -> Iterator[str]:
-    """Address of a cluster of two nodes, in a process of its own."""
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", NODES, str(free_port())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.stdin.close()
-        process.wait(60)
-        process.stdout.close()
-        for left in psutil.wait_procs(family, timeout=10)[1]:
-            left.kill()
+    """Address of a cluster of two nodes."""
+    with ray_nodes([{"num_cpus": 1}, {"num_cpus": 1}]) as address:
+        yield address
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any, Final
 from actors.crew import LocalCrew
 from actors.processes import ProcessTable
 from engine.commands.lending import Lent, open_run
+from engine.commands.placing import settle
 from engine.commands.preparing import forecast_plan, prepare_models
 from engine.commands.running import read_progress
 from engine.errors import InputError, ProtocolDrift
@@ -37,6 +38,11 @@ def plan_arms(table: Mapping[str, Any], base: Path, names: list[str]) -> dict[st
     problems = []
     if whole.config.shards != 1:
         problems.append(f"shards must be 1 in an ablation, got {whole.config.shards}: add replicas instead")
+    problems += [
+        f"limits.{name} holds for a single run, got {value:g} for an ablation, which is several: leave it out"
+        for name, value in whole.config.limits.by_name.items()
+        if value > 0
+    ]
     try:
         settings = _settings(whole, names)
     except InputError as refused:
@@ -122,7 +128,9 @@ class Ablation:
             calls = f"{figures.least.calls} to {figures.most.calls} calls each"
             self._panel.say(f"{arm}: {figures.episodes} episodes, {calls}")
         needs_embedder = any(plan.spec.needs_embedder for plan in waiting.values())
-        crew = LocalCrew(self._arms[FULL].config, paths, needs_embedder=needs_embedder)
+        config = self._arms[FULL].config
+        places = (await settle(config, set(config.roles.values()))).node_ids
+        crew = LocalCrew(config, paths, needs_embedder=needs_embedder, places=places)
         await crew.check()
         try:
             crew.attach(RunDirectory(self.directory), self._panel.say)

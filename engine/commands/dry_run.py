@@ -1,16 +1,17 @@
-"""`sandplay generate --dry-run`: the resolved configuration, and what it will ask for and cost."""
+"""`sandplay generate --dry-run`: the resolved configuration, what it will ask for and cost, and where it would run."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from engine.commands.placing import Placement
     from engine.dryrun import Forecast
     from engine.estimate import Estimate
     from engine.planning import Plan
 
 
-def print_forecast(plan: "Plan", figures: "Forecast", like: Path | None, as_json: bool) -> None:
+def print_forecast(plan: "Plan", figures: "Forecast", placement: "Placement", like: Path | None, as_json: bool) -> None:
     """Print what a plan will ask for; `like` is an earlier run's directory. Raises InputError when it does not fit."""
     import msgspec
     import tomli_w
@@ -22,10 +23,13 @@ def print_forecast(plan: "Plan", figures: "Forecast", like: Path | None, as_json
     if as_json:
         needs = {name: need.figures for name, need in found.by_name.items()}
         whole = {**needs, "basis": found.basis or "halfway", "notes": found.notes}
-        print(json.dumps({"config": plan.table, "forecast": msgspec.to_builtins(figures), "estimate": whole}))
+        forecast = {"forecast": msgspec.to_builtins(figures), "estimate": whole, "placement": placement.figures()}
+        print(json.dumps({"config": plan.table, **forecast}))
         return
     print(tomli_w.dumps(plan.table))
-    print("\n".join(f"# {line}".rstrip() for line in forecast_lines(figures, found)))
+    problems = [f"cannot be placed: {problem}" for problem in placement.problems]
+    lines = [*forecast_lines(figures, found), *placement.lines, *problems]
+    print("\n".join(f"# {line}".rstrip() for line in lines))
 
 
 def forecast_lines(figures: "Forecast", found: "Estimate") -> list[str]:

@@ -1,13 +1,19 @@
 """What comes before a run: local models made ready, and what the run will ask for."""
 
+import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
+from engine.config import Config, VllmConfig
 from engine.dryrun import Forecast, forecast, refuse_overflow
 from engine.planning import Plan
+
+COMMITS: Final = "inputs/commits.json"
+"""Which commit of the hub each model of a run is, where it comes from there."""
 
 
 def default_directory(name: str) -> Path:
@@ -16,20 +22,31 @@ def default_directory(name: str) -> Path:
     return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def prepare_models(plan: Plan) -> dict[str, Path]:
-    """Make the local models of a plan ready; return their directories by name. Raises InputError with all problems."""
-    from engine.config import VllmConfig
+def located(model: str, base: Path) -> str:
+    """Return a model's name with a path made absolute, which holds from `base`; any other name as it is."""
+    return str((base / Path(model).expanduser()).absolute()) if model.startswith((".", "/", "~")) else model
+
+
+def prepare_models(plan: Plan, kept: Mapping[str, str] | None = None, *, is_dry: bool = False) -> dict[str, Path]:
+    """Make the local models of a plan ready; return their directories by name. Raises InputError with all problems.
+
+    `kept` holds the commits that a run began with: it goes on with these. A dry run downloads nothing and leaves out
+    what is not there.
+    """
+    from actors.hub import NotCached
     from engine.errors import InputError
 
     paths: dict[str, Path] = {}
-    problems: list[str] = []
+    problems = engine_problems(plan.config)
     for name, model in plan.config.models.items():
         if isinstance(model, VllmConfig) and name in plan.config.roles.values():
-            from actors.models import prepare_model
-
-            print(f"preparing models.{name}: {model.model}", file=sys.stderr)
             try:
-                paths[name] = prepare_model(model.model, model.max_model_len)
+                paths[name] = prepare_one(name, model, (kept or {}).get(name), is_local_only=is_dry)
+            except NotCached as missing:
+                if not is_dry:
+                    problems += [f"models.{name}: {missing}"]
+                else:
+                    print(f"{missing}; its tokens are guessed at 4 bytes each", file=sys.stderr)
             except InputError as refused:
                 problems += [f"models.{name}: {problem}" for problem in refused.problems]
     if problems:
@@ -37,10 +54,56 @@ def prepare_models(plan: Plan) -> dict[str, Path]:
     return paths
 
 
-def forecast_plan(plan: Plan, paths: dict[str, Path]) -> Forecast:
-    """Return what the plan will ask for, and note the expected context in it. Raises InputError when it cannot fit."""
+def prepare_one(name: str, model: VllmConfig, commit: str | None = None, *, is_local_only: bool = False) -> Path:
+    """Make one model ready, of a commit if one is given; return its directory. Raises InputError."""
+    from actors.models import prepare_model
+
+    print(f"preparing models.{name}: {model.model}", file=sys.stderr)
+    revision = commit or model.revision
+    return prepare_model(model.model, model.max_model_len, revision=revision, is_local_only=is_local_only)
+
+
+def engine_problems(config: Config) -> list[str]:
+    """Return one sentence for each name in an engine table that the installed vLLM does not take; none without vLLM."""
+    from actors.engine_names import known_arguments, unknown_problems
+
+    tables = {name: model.engine for name, model in config.models.items() if isinstance(model, VllmConfig)}
+    known = known_arguments() if any(tables.values()) else None
+    if known is None:
+        return []
+    return [problem for name, table in tables.items() for problem in unknown_problems(f"models.{name}", table, known)]
+
+
+def commit_files(paths: Mapping[str, Path]) -> dict[str, bytes]:
+    """Return the file of a run directory that says which commits its models are, if any comes from the hub."""
+    from actors.hub import commit_of
+
+    found = {name: commit for name, path in paths.items() if (commit := commit_of(path)) is not None}
+    return {COMMITS: json.dumps(found).encode()} if found else {}
+
+
+def kept_commits(directory: Path) -> dict[str, str]:
+    """Return the commits that a run began with, by model."""
+    path = directory / COMMITS
+    found: dict[str, str] = json.loads(path.read_bytes()) if path.is_file() else {}
+    return found
+
+
+def forecast_plan(plan: Plan, paths: dict[str, Path], *, is_dry: bool = False) -> Forecast:
+    """Return what the plan will ask for, and note the expected context in it. Raises InputError when it cannot fit.
+
+    A dry run that lacks a model guesses lengths: what does not fit by the guess is said and not refused.
+    """
+    from engine.errors import InputError
+
     figures = forecast(plan, token_counter(paths))
-    refuse_overflow(plan, figures)
+    local = {name for name, model in plan.config.models.items() if isinstance(model, VllmConfig)}
+    try:
+        refuse_overflow(plan, figures)
+    except InputError as refused:
+        if not is_dry or paths.keys() >= local & set(plan.config.roles.values()):
+            raise
+        print(f"by that guess, {refused}", file=sys.stderr)
     plan.expected_context = figures.expected_context
     return figures
 

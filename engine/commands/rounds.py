@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from engine.config import Config
     from eval.exam.dev import DevExam, Resolution
     from training.round_log import RoundLog
     from training.round_planning import RoundsPlan
@@ -24,7 +25,7 @@ def rounds(
     """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
     from engine import config as configuration
     from engine.commands.dev_exam import plan_with_exam
-    from engine.commands.preparing import default_directory, forecast_plan, prepare_models
+    from engine.commands.preparing import commit_files, default_directory, forecast_plan, prepare_models
     from engine.planning import make_plan
 
     base = config.parent.absolute()
@@ -35,8 +36,9 @@ def rounds(
     forecast_plan(first, paths)
     if dev is not None:
         forecast_plan(dev.plan(plan.run, plan.model, base), paths)
+    settle_rounds(plan, first.config)
     directory = (out or default_directory(str(plan.run["name"]))).absolute()
-    create(directory, plan, dev)
+    create(directory, plan, dev, commit_files(paths))
     _go(plan, directory, paths, as_json)
 
 
@@ -50,7 +52,7 @@ def is_rounds(directory: Path) -> bool:
 def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoReturn:
     """Go on with a run of rounds."""
     from actors.processes import ProcessTable
-    from engine.commands.preparing import prepare_models
+    from engine.commands.preparing import kept_commits, prepare_models
     from engine.rundir import RunDirectory
     from training.round_planning import replan
 
@@ -60,7 +62,24 @@ def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoRet
     with rundir.lock():
         for table in rundir.process_tables():
             ProcessTable(table).end_left_overs()
-    _go(plan, directory, prepare_models(plan.round(directory, 0)), as_json)
+    first = plan.round(directory, 0)
+    paths = prepare_models(first, kept_commits(directory))
+    settle_rounds(plan, first.config)
+    _go(plan, directory, paths, as_json)
+
+
+def settle_rounds(plan: "RoundsPlan", config: "Config") -> None:
+    """Say where replicas and training go, side by side or in turn. Raises InputError where there is no room."""
+    import asyncio
+
+    from engine.commands.placing import settle
+
+    pools, training = set(config.roles.values()), None if plan.is_hosted else plan.settings.training
+    if plan.settings.rounds.placement == "dedicated":
+        asyncio.run(settle(config, pools, training))
+        return
+    asyncio.run(settle(config, pools))
+    asyncio.run(settle(config, (), training))
 
 
 def show_rounds(directory: Path, as_json: bool) -> None:
@@ -72,8 +91,12 @@ def show_rounds(directory: Path, as_json: bool) -> None:
     _show(RoundLog(path, read_steps(path)[0]), directory, as_json, stored_resolution(directory))
 
 
-def create(directory: Path, plan: "RoundsPlan", dev: "DevExam | None" = None) -> None:
-    """Make the directory of a run of rounds, with its exam's items. Raises InputError when something is there."""
+def create(
+    directory: Path, plan: "RoundsPlan", dev: "DevExam | None" = None, more: dict[str, bytes] | None = None
+) -> None:
+    """Make the directory of a run of rounds, with its exam's items and more files. Raises InputError when something is
+    there.
+    """
     from engine.errors import InputError
     from engine.files import write_atomic
 
@@ -84,7 +107,7 @@ def create(directory: Path, plan: "RoundsPlan", dev: "DevExam | None" = None) ->
         (directory / "inputs").mkdir(parents=True, exist_ok=True)
         for path in (directory, directory / "inputs"):
             path.chmod(0o700)
-        for name, data in {**plan.files(), **(dev.files() if dev is not None else {})}.items():
+        for name, data in {**plan.files(), **(dev.files() if dev is not None else {}), **(more or {})}.items():
             write_atomic(directory / name, data)
     except OSError as error:
         raise InputError(f"a run of rounds needs a writable directory, got {error}: choose another --out") from error

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from engine.bill import make_bill
+from engine.commands.placing import settle
+from engine.commands.preparing import commit_files, forecast_plan, kept_commits, prepare_models
 from engine.commands.report import leave_report
 from engine.config import prices_of
 from engine.corpus import Corpus
@@ -32,9 +34,10 @@ from engine.summary import findings, summarize
 
 async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) -> None:
     """Play a plan into a new directory. Raises InputError when models or the place are refused, RunError in the run."""
-    crew = _crew(plan, paths)
+    placement = await settle(plan.config, set(plan.config.roles.values()))
+    crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
-    rundir = RunDirectory.create(out, freeze(plan))
+    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
     with rundir.lock():
         try:
             result = await _play(plan, rundir, crew, paths, [])
@@ -50,15 +53,15 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
 async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: bool) -> None:
     """Go on with a run whose lock is held; a finished one asks nothing. Raises as `run_new` does."""
     from actors.processes import ProcessTable
-    from engine.commands.preparing import forecast_plan, prepare_models
 
     for table in rundir.process_tables():
         ProcessTable(table).end_left_overs()
     progress = await read_progress(plan, rundir)
     extra = retry_keys(progress.ended) if retry_failed else []
     is_finished = progress.is_finished(plan) and not extra
-    paths = {} if is_finished else prepare_models(plan)
-    crew = _crew(plan, paths, {} if is_finished else read_serving(rundir))
+    paths = {} if is_finished else prepare_models(plan, kept_commits(rundir.path))
+    placement = await settle(plan.config, () if is_finished else set(plan.config.roles.values()))
+    crew = _crew(plan, paths, {} if is_finished else read_serving(rundir), placement.node_ids)
     if not is_finished:
         forecast_plan(plan, paths)
         await crew.check()
@@ -159,7 +162,13 @@ def _say_reached(rundir: RunDirectory, reached: Sequence[Reached], num_shards: i
     print(f"go on with: sandplay resume {rundir.path} {more}", file=sys.stderr)
 
 
-def _crew(plan: Plan, paths: dict[str, Path], serving: dict[str, Path] | None = None) -> Any:
+def _crew(
+    plan: Plan,
+    paths: dict[str, Path],
+    serving: dict[str, Path] | None = None,
+    places: dict[str, tuple[str, ...]] | None = None,
+) -> Any:
     from actors.crew import LocalCrew
 
-    return LocalCrew(plan.config, paths, needs_embedder=plan.spec.needs_embedder, serving=serving)
+    embeds = plan.spec.needs_embedder
+    return LocalCrew(plan.config, paths, needs_embedder=embeds, serving=serving, places=places)

@@ -53,13 +53,16 @@ def serve(
     """Serve a model to any OpenAI client: chats, completions, log probabilities; until interrupted."""
     import uvloop
 
-    from actors.models import prepare_model
+    from engine.commands.preparing import engine_problems, kept_commits, prepare_one
     from engine.endpoint.server import bind
+    from engine.errors import InputError
 
     plan = plan_serving(source, overrides or [], model)
     key, where = read_key(key_env)
-    print(f"preparing models.{plan.pool}: {plan.model.model}", file=sys.stderr)
-    path = prepare_model(plan.model.model, plan.model.max_model_len)
+    if problems := engine_problems(plan.config):
+        raise InputError(problems)
+    kept = kept_commits(plan.checkpoint.parent.parent) if plan.checkpoint is not None else {}
+    path = prepare_one(plan.pool, plan.model, kept.get(plan.pool))
     with bind(host, port) as bound:
         if host not in LOOPBACK:
             say(f"{host} may be reached from other machines: the connection is not encrypted, the key is all there is")
@@ -143,15 +146,14 @@ def _local(model: "msgspec.Struct", base: Path, checkpoint: Path | None) -> "Vll
 
     from actors.swap import read_rank
     from engine.checkpoints import read_checkpoint
+    from engine.commands.preparing import located
     from engine.config import VllmConfig, enough_lora_rank
 
     assert isinstance(model, VllmConfig)
-    name, rank = model.model, model.max_lora_rank
-    if name.startswith((".", "/", "~")):
-        name = str((base / Path(name).expanduser()).absolute())
+    rank = model.max_lora_rank
     if checkpoint is not None and read_checkpoint(checkpoint).kind == "lora":
         rank = max(rank, enough_lora_rank(read_rank(checkpoint)))
-    return msgspec.structs.replace(model, model=name, max_lora_rank=rank)
+    return msgspec.structs.replace(model, model=located(model.model, base), max_lora_rank=rank)
 
 
 def read_key(key_env: str) -> tuple[str, str]:
@@ -192,10 +194,12 @@ async def open_crew(plan: Serving, path: Path, rundir: "RunDirectory") -> AsyncI
     import asyncio
 
     from actors.crew import LocalCrew
+    from engine.commands.placing import settle
     from engine.interrupt import Interrupt
 
+    places = (await settle(plan.config, (plan.pool,))).node_ids
     serving = {plan.pool: plan.checkpoint} if plan.checkpoint is not None else None
-    crew = LocalCrew(plan.config, {plan.pool: path}, needs_embedder=False, serving=serving)
+    crew = LocalCrew(plan.config, {plan.pool: path}, needs_embedder=False, serving=serving, places=places)
     task = asyncio.current_task()
     assert task is not None
     is_working = True

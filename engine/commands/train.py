@@ -43,7 +43,7 @@ def train(
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     plan = plan_training(table, model, data, held_out)
     print(f"preparing models.{plan.model}: {plan.config.model}", file=sys.stderr)
-    path = prepare_model(plan.config.model)
+    path = prepare_model(plan.config.model, revision=plan.config.revision)
     directory = (to or default_directory("train")).absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with RunDirectory(directory).lock():

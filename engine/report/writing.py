@@ -15,7 +15,6 @@ import msgspec
 
 from engine.config import read_table
 from engine.corpus import Corpus
-from engine.corpus_parts import Totals
 from engine.files import write_atomic
 from engine.page.markup import heading, page, pairs_table, paragraph
 from engine.panel import duration
@@ -29,6 +28,7 @@ from engine.rundir import RunDirectory
 from engine.show import protocol_of, short
 from engine.status import num_episodes
 from engine.tables import MISSING, percent
+from engine.totals import Totals
 from engine.transcript import one_line
 
 AT_END: Final = 400

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.cluster import RAY_RECORDS, join_cluster, leave_cluster
+from actors.nodes import read_nodes, this_machine
 from actors.processes import ProcessTable, find_process
 from engine.errors import BackendDown
 
@@ -19,6 +20,8 @@ async def test_one_ray_for_all_on_loopback_that_leaves_the_drivers_signals_alone
     ray, same = await asyncio.gather(join_cluster(None, table, lines.append), join_cluster(None, table, lines.append))
     assert ray is same and ray.is_initialized()
     assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+    (node,), (foreseen,) = read_nodes(ray), this_machine()
+    assert node.free == node.total == foreseen.free == foreseen.total
     names = {record.name for record in table.of(RAY_RECORDS)}
     assert {"raylet", "gcs_server"} <= names
     os.kill(os.getpid(), signal.SIGTERM)

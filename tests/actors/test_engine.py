@@ -9,8 +9,11 @@ import pytest
 
 from actors import engine
 from actors.engine import EngineCounters, engine_arguments, json_schema, max_tokens_of
+from actors.engine_names import known_arguments
 from actors.spec import ModelSpec
 from engine.config import LORA_RANKS
+from engine.engine_table import FIELDS, KEPT
+from engine.errors import InputError
 from engine.steps import Choice, Fields, Sampling
 
 pytestmark = [
@@ -26,6 +29,33 @@ def test_vllm_knows_all_our_arguments(is_cpu: bool) -> None:
     known = set(inspect.signature(AsyncEngineArgs).parameters)
     spec = ModelSpec(name="base", path="/model", block_size=64, max_lora_rank=16)
     assert set(engine_arguments(spec, is_cpu=is_cpu, seed=1)) <= known
+
+
+def test_the_names_read_off_the_source_are_those_of_the_class() -> None:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    fields = inspect.signature(AsyncEngineArgs).parameters
+    assert known_arguments() == {name for name in fields if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_everything_we_set_is_kept_from_the_engine_table_but_eager_mode(is_cpu: bool) -> None:
+    spec = ModelSpec(name="base", path="/m", block_size=64, max_lora_rank=16, takes_forced_ids=True)
+    ours = set(engine_arguments(spec, is_cpu=is_cpu, seed=1))
+    assert ours - KEPT.keys() - FIELDS.keys() == {"enforce_eager"}
+
+
+def test_the_engine_table_is_handed_over_as_it_is() -> None:
+    table = {"quantization": "fp8", "enforce_eager": False, "speculative_config": {"method": "ngram"}}
+    spec = ModelSpec(name="base", path="/m", engine=table)
+    found = engine_arguments(spec, is_cpu=True, seed=1)
+    assert {name: found[name] for name in table} == table and found["model"] == "/m"
+
+
+def test_an_engine_refuses_what_the_driver_could_not_check() -> None:
+    spec = ModelSpec(name="base", path="/m", engine={"quantisation": "fp8"})
+    with pytest.raises(InputError, match=r"models\.base\.engine\.quantisation .* did you mean quantization"):
+        engine.Engine.open(spec, 1)
 
 
 def test_cpu_gets_small_blocks_and_a_fixed_cache_and_gpu_its_defaults() -> None:

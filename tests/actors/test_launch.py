@@ -4,7 +4,8 @@ import pytest
 
 from actors import launch
 from actors.cluster import actor_environment
-from actors.launch import Share, resolve_share
+from actors.launch import resolve_share
+from actors.placement import Share
 from actors.spec import ModelSpec, RaySpec
 
 
@@ -20,6 +21,9 @@ def make_spec(**changes: object) -> ModelSpec:
         ({}, RaySpec(), {"CPU": 64.0}, Share(1.0, 0.0)),
         ({}, RaySpec(cpus_per_replica=3), {"CPU": 2.0}, Share(3, 0.0)),
         ({"tensor_parallel": 2}, RaySpec(), {"CPU": 8.0, "GPU": 4.0}, Share(1.0, 2.0)),
+        ({"gpus": 0.5}, RaySpec(gpus_per_replica=2), {"CPU": 8.0, "GPU": 4.0}, Share(1.0, 0.5)),
+        ({"gpus": 0}, RaySpec(gpus_per_replica=2), {"CPU": 2.0, "GPU": 4.0}, Share(0.5, 0)),
+        ({"gpus": 1}, RaySpec(cpus_per_replica=4), {"CPU": 2.0}, Share(4, 1)),
         ({"tensor_parallel": 2}, RaySpec(gpus_per_replica=0), {"CPU": 8.0, "GPU": 4.0}, Share(1.0, 0)),
     ],
 )

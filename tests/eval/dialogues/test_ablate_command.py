@@ -147,10 +147,13 @@ def test_arms_differ_in_their_rules_and_their_name_alone(tmp_path: Path) -> None
 
 
 def test_other_protocols_and_shards_are_refused(tmp_path: Path) -> None:
-    other = {**table(name="counseling"), "roles": dict.fromkeys(ROLES[:2], "base"), "shards": 2}
+    other = {**table(name="counseling"), "roles": dict.fromkeys(ROLES[:2], "base"), "shards": 2, "limits": {"max_calls": 9}}
     with pytest.raises(InputError) as refused:
         plan_arms(other, tmp_path, [])
-    assert [problem.split(" must")[0] for problem in refused.value.problems] == ["shards", "protocol.name"]
+    assert [problem.split(" must")[0] for problem in refused.value.problems] == [
+        "shards", "limits.max_calls holds for a single run, got 9 for an ablation, which is several: leave it out",
+        "protocol.name",
+    ]  # fmt: skip
     with pytest.raises(InputError) as refused:
         plan_arms({**table(name="mental_arena", mode="reference"), "shards": 2}, tmp_path, ["nothing"])
     starts = ["shards", "an arm", "protocol.mode"]

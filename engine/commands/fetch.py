@@ -1,0 +1,103 @@
+"""`sandplay fetch`: models into the local cache before anything needs them, here or on all nodes of a cluster."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from actors.fetching import Fetched, NodeAnswer, Wanted
+
+TABLES: Final = ("models", "ray", "embedder")
+"""What fetching reads of a configuration; a file may have more."""
+HERE: Final = "this machine"
+_GIB: Final = 1 << 30
+
+
+def fetch(
+    source: Annotated[str, typer.Argument(metavar="CONFIG.toml|ID", help="A configuration, or a Hugging Face id.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")
+    ] = None,
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of an ID (default: the newest).")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
+) -> None:
+    """Bring models, and the embedder, into the local cache; with `ray.address` into that of each node."""
+    from engine.errors import InputError
+
+    wanted, address = wanted_of(source, overrides or [], revision)
+    print(f"fetching {', '.join(one.name for one in wanted)}", file=sys.stderr)
+    answers = _fetch(wanted, address)
+    if as_json:
+        import msgspec
+
+        print(json.dumps(msgspec.to_builtins(answers)), flush=True)
+    else:
+        for node, answer in answers.items():
+            print("\n".join(f"{node}: {_line(one)}" for one in answer.fetched))
+    if problems := [f"{node}: {problem}" for node, answer in answers.items() for problem in answer.problems]:
+        raise InputError(problems)
+
+
+def wanted_of(source: str, overrides: list[str], revision: str) -> "tuple[list[Wanted], str | None]":
+    """Return what a configuration or an id asks for, and the cluster it is for. Raises InputError."""
+    from actors.fetching import Wanted
+    from engine.errors import InputError
+
+    path = Path(source)
+    if not source.endswith(".toml") and not path.is_file():
+        if overrides:
+            raise InputError(f"settings go with a configuration, got {overrides[0]!r} for {source}: leave them out")
+        return [Wanted(source, revision=revision or None)], None
+    if revision:
+        raise InputError(f"--revision goes with a Hugging Face id, got {revision!r}: set models.NAME.revision instead")
+    return _wanted_by(path, overrides)
+
+
+def _wanted_by(path: Path, overrides: list[str]) -> "tuple[list[Wanted], str | None]":
+    from actors.fetching import Wanted
+    from engine import config as configuration
+    from engine.commands.preparing import located
+    from engine.config import VllmConfig
+    from engine.errors import InputError
+
+    table = configuration.apply_overrides(configuration.read_table(path), overrides)
+    config = configuration.load({name: table[name] for name in TABLES if name in table})
+    base = path.absolute().parent
+    wanted = [
+        Wanted(located(model.model, base), "served", model.revision, model.max_model_len)
+        for model in config.models.values()
+        if isinstance(model, VllmConfig)
+    ]
+    if "embedder" in table and config.embedder.kind == "local":
+        wanted.append(Wanted(config.embedder.model, "embedder"))
+    if not wanted:
+        raise InputError(f"a configuration must have a local model to be fetched for, got none in {path}")
+    return list(dict.fromkeys(wanted)), config.ray.address
+
+
+def _fetch(wanted: "list[Wanted]", address: str | None) -> "Mapping[str, NodeAnswer]":
+    import asyncio
+    from tempfile import TemporaryDirectory
+
+    from actors.fetching import NodeAnswer, fetch_all, fetch_on_nodes
+    from actors.processes import ProcessTable
+
+    if address is None:
+        return {HERE: fetch_all(wanted)}
+    with TemporaryDirectory(prefix="sandplay-") as scratch:
+        table = ProcessTable(Path(scratch) / "processes.json")
+        found: Mapping[str, NodeAnswer] = asyncio.run(fetch_on_nodes(wanted, address, table, _say))
+        return found
+
+
+def _line(one: "Fetched") -> str:
+    commit = f" at {one.commit[:12]}" if one.commit else ""
+    return f"{one.name}{commit}: {one.num_files} files, {one.num_bytes / _GIB:.2f} GiB in {one.path}"
+
+
+def _say(text: Any) -> None:
+    print(text, file=sys.stderr)
