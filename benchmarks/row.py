@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.rows import ROWS
-from engine.interrupt import exit_on_signals
+from engine.signals import exit_on_signals
 
 
 def main() -> None:

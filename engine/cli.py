@@ -58,7 +58,7 @@ app.command()(serve)
 def main() -> None:
     """Run the command line; errors raised on purpose become one message and an exit code."""
     from engine.errors import InputError, SandplayError
-    from engine.interrupt import exit_on_signals
+    from engine.signals import exit_on_signals
 
     exit_on_signals()
     try:

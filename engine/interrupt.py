@@ -7,21 +7,13 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Final
+
+from engine.signals import exit_on_signals
 
 GRACE_S: Final = 4.5
 """Seconds after the first signal at which the process ends, done or not."""
-
-
-def exit_on_signals() -> None:
-    """Outside an `Interrupt`, let both signals unwind the process with their exit codes, 130 and 143."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _unwind)
-
-
-def _unwind(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 class Interrupt:

@@ -1,9 +1,9 @@
 """The layers: engine loads nothing heavy, imports point one way, and help answers at once."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -47,10 +47,16 @@ def test_importing_the_engine_loads_nothing_heavy(module: str) -> None:
 def test_help_answers_at_once() -> None:
     times = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = cpu_of_children()
         subprocess.run([sys.executable, "-m", "engine", "--help"], capture_output=True, check=True, cwd=ROOT)
-        times.append(time.perf_counter() - begun)
+        times.append(cpu_of_children() - begun)
     assert min(times) < 0.5
+
+
+def cpu_of_children() -> float:
+    """Seconds of processor time, which a busy machine stretches less than those of the clock."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_nothing_outside_protocols_knows_what_a_symptom_is() -> None:

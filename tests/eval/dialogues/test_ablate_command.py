@@ -147,7 +147,12 @@ def test_arms_differ_in_their_rules_and_their_name_alone(tmp_path: Path) -> None
 
 
 def test_other_protocols_and_shards_are_refused(tmp_path: Path) -> None:
-    other = {**table(name="counseling"), "roles": dict.fromkeys(ROLES[:2], "base"), "shards": 2, "limits": {"max_calls": 9}}
+    other = {
+        **table(name="counseling"),
+        "roles": dict.fromkeys(ROLES[:2], "base"),
+        "shards": 2,
+        "limits": {"max_calls": 9},
+    }
     with pytest.raises(InputError) as refused:
         plan_arms(other, tmp_path, [])
     assert [problem.split(" must")[0] for problem in refused.value.problems] == [
