@@ -9,6 +9,7 @@ import msgspec
 
 from engine.record import EpisodeRecord
 from engine.steps import Usage
+from engine.values import well_formed
 
 
 class CallTotals(msgspec.Struct, frozen=True, gc=False):
@@ -107,7 +108,7 @@ class Totals(msgspec.Struct, frozen=True):
                 role[1] += usage.prompt_tokens
                 role[2] += usage.completion_tokens
                 role[3] += usage.cached_tokens
-        roles = {name: CallTotals(*numbers) for name, numbers in counts.items()}
+        roles = {well_formed(name): CallTotals(*numbers) for name, numbers in counts.items()}
         whole = CallTotals(*map(sum, zip(*counts.values(), strict=True)))
         status = record.status
         ends = (int(status == "completed"), int(status == "failed"), int(status == "cancelled"))
