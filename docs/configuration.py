@@ -47,8 +47,9 @@ own has the keys of every protocol and those of its own rules ([protocol.md](pro
 ROUNDS: Final = """\
 ## Rounds and training
 
-`sandplay rounds` takes these beside the tables of a run; `sandplay train` takes `[training]`, `[tuning]`, `[samples]`
-and `[models]`. `sandplay samples` takes the keys of `[samples]` as `key=value`."""
+`sandplay rounds` takes these beside the tables of a run: `[training]` where a served model is trained, `[tuning]` where
+a hosted one is. `sandplay train` takes `[training]`, `[samples]`, `[models]` and `[ray]`, and `sandplay samples` the
+keys of `[samples]` as `key=value`."""
 
 EXAMS: Final = """\
 ## Exams
