@@ -6,6 +6,7 @@ it a file in the reader's directory; an endpoint named in it is the stub. Blocks
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from typer.main import get_group
 
-from tests.running import ROOT, run, stub_process
+from engine.cli import app
+from tests.running import ROOT, stub_process
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 HARDWARE = "<!-- needs hardware -->"
+COMMANDS = get_group(app).commands
 ENDPOINT = "http://127.0.0.1:8000/v1"
 
 _BLOCK = re.compile(r"(?:^(<!-- [^\n]* -->)\n)?^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -42,28 +46,40 @@ def links(page: Path) -> Iterator[str]:
     yield from (link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", link))
 
 
-def commands(page: Path) -> set[str]:
-    """Return the commands that a page names, in its blocks and in its sentences."""
-    shell = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
-    inline = re.findall(r"`(sandplay [a-z][^`]*)`", page.read_text("utf-8"))
-    found = (re.match(r"sandplay ([a-z]+)", line.strip()) for line in (*shell, *inline))
-    return {match[1] for match in found if match is not None}
+def commands(page: Path) -> list[list[str]]:
+    """Return the commands that a page names, in its blocks and in its sentences, as words behind `sandplay`."""
+    text = page.read_text("utf-8")
+    shell = "".join(block.text for block in blocks(page) if block.language == "sh").replace("\\\n", " ")
+    found = [*shell.splitlines(), *re.findall(r"`(sandplay [a-z][^`]*)`", text)]
+    return [shlex.split(line, comments=True)[1:] for line in map(str.strip, found) if line.startswith("sandplay ")]
+
+
+def slugs(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    assert [link for link in links(page) if not (page.parent / link.partition("#")[0]).exists()] == []
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path
+        assert target.exists(), link
+        assert not anchor or anchor in slugs(target), link
 
 
 def test_the_readme_names_every_page() -> None:
     assert {f"docs/{page.name}" for page in DOCS} <= set(links(ROOT / "README.md"))
 
 
-def test_every_command_that_is_named_exists() -> None:
-    known = set(re.findall(r"^\W*([a-z]+)\s", run("--help"), re.MULTILINE))
-    named = {page.name: commands(page) - known for page in PAGES}
-    assert {"generate", "resume", "exam"} <= known
-    assert {name: missing for name, missing in named.items() if missing} == {}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
+    known = {name: {option for param in command.params for option in param.opts} for name, command in COMMANDS.items()}
+    assert {"--out", "--json"} <= known["generate"]
+    for name, *words in commands(page):
+        assert name in known, name
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known[name], (name, words)
 
 
 @pytest.mark.timeout(600)
