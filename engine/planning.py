@@ -33,6 +33,7 @@ R = TypeVar("R", bound=Rules)
 PATH_KEYS = (("cases", "source"), ("principles", "source"), ("", "prompts"))
 FITTED = "inputs/fitted.json"
 SHARED = "inputs/shared.json"
+TEXTS = "inputs/texts.json"
 WORDS = ("", "bundled", "sampled", GIVEN)
 
 
@@ -237,7 +238,7 @@ def freeze(plan: Plan) -> dict[str, bytes]:
         "config.toml": tomli_w.dumps(plan.table).encode(),
         "inputs/cases.jsonl": lines,
         "inputs/principles.json": msgspec.json.format(msgspec.json.encode(principles)),
-        "inputs/texts.json": msgspec.json.format(msgspec.json.encode(plan.texts())),
+        TEXTS: msgspec.json.format(msgspec.json.encode(plan.texts())),
         **shared,
     }
 
@@ -284,10 +285,20 @@ def _with_fitted(plan: Plan, rundir: RunDirectory) -> Plan:
 
 
 def _diff(name: str, old: bytes, new: bytes) -> str:
-    before, after = (data.decode("utf-8", "replace").splitlines() for data in (old, new))
-    lines = difflib.unified_diff(before, after, "as used", "now", n=0, lineterm="")
+    read = _text_lines if name == TEXTS else _lines
+    lines = difflib.unified_diff(read(old), read(new), "as used", "now", n=0, lineterm="")
     shown = "\n".join(line[:200] for line, _ in zip(lines, range(12), strict=False))
     return f"{name} changed since the run began; restore it or start a new run:\n{shown}"
+
+
+def _lines(data: bytes) -> list[str]:
+    return data.decode("utf-8", "replace").splitlines()
+
+
+def _text_lines(data: bytes) -> list[str]:
+    """Return the lines of every file in an object of texts, each behind the name of its file."""
+    texts = msgspec.json.decode(data, type=dict[str, str])
+    return [f"{file}: {line}" for file, text in texts.items() for line in text.splitlines()]
 
 
 def _files(directory: Path | None) -> list[Path]:

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from engine import protocol
-from engine.errors import InputError
+from engine.errors import InputError, ProtocolDrift
 from engine.planning import Given, Plan, RunCast, freeze, make_plan, thaw
 from engine.protocol import ProtocolSpec, Rules, Setting
+from engine.protocols.counseling import PROTOCOL as COUNSELING
 from engine.rundir import RunDirectory
 from engine.steps import Generate, Protocol, Sampling, ask
 from engine.views import View
@@ -66,12 +67,28 @@ def test_a_run_from_before_a_setting_came_has_its_default(tmp_path: Path) -> Non
     given = Given([Question("q1", "Why?")], Manners("Be kind."))
     rundir = RunDirectory.create(tmp_path / "run", freeze(make_plan(TABLE, tmp_path, given=given)))
     lines = rundir.config.read_text("utf-8").splitlines()
-    kept = [line for line in lines if not line.startswith(("repeats", "max_tokens"))]
+    kept = [line for line in lines if not line.startswith(("repeats", "temperature"))]
     assert len(kept) == len(lines) - 2
     rundir.config.write_text("\n".join(kept), "utf-8")
     assert thaw(rundir, []).table == make_plan(TABLE, tmp_path, given=given).table
     with pytest.raises(InputError, match="cases.repeats is part of the run's identity: it was 1, got 2"):
         thaw(rundir, ["cases.repeats=2"])
+
+
+def test_a_changed_text_is_shown_by_its_lines(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    for text in COUNSELING.texts:
+        (prompts / text.name).write_text(text.read_text("utf-8"), "utf-8")
+    roles = {"patient": "base", "therapist": "base"}
+    table = {**TABLE, "protocol": {"name": "counseling"}, "cases": {"limit": 1}, "roles": roles, "prompts": "prompts"}
+    rundir = RunDirectory.create(tmp_path / "run", freeze(make_plan(table, tmp_path)))
+    changed = sorted(prompts.iterdir())[0]
+    changed.write_text(changed.read_text("utf-8") + "One line more.\n", "utf-8")
+    with pytest.raises(ProtocolDrift) as drift:
+        thaw(rundir, [])
+    assert f"+{changed.name}: One line more." in str(drift.value).splitlines()
+    assert len(str(drift.value).splitlines()) <= 6
 
 
 def test_cases_of_a_type_of_its_own_come_from_a_file(tmp_path: Path) -> None:
