@@ -12,7 +12,8 @@ from actors.processes import ProcessTable
 from actors.spec import ModelSpec, RaySpec
 from engine.backend import Backend, Embedder
 from engine.checkpoints import hosted_model
-from engine.config import Config, EmbedderConfig, OpenAIConfig, RayConfig, VllmConfig
+from engine.config import Config
+from engine.config_sections import EmbedderConfig, OpenAIConfig, RayConfig, VllmConfig
 from engine.errors import InputError
 from engine.openai_backend import OpenAIBackend
 from engine.openai_embedder import OpenAIEmbedder

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engine.config import LORA_RANKS
+from engine.config_sections import LORA_RANKS
 from engine.errors import InputError
 from engine.swap import Target
 

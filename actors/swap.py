@@ -15,7 +15,7 @@ import msgspec
 from actors.slot import Slot
 from actors.spec import ModelSpec
 from engine.checkpoints import ADAPTER_CONFIG, CheckpointError, read_checkpoint, verify
-from engine.config import enough_lora_rank
+from engine.config_sections import enough_lora_rank
 from engine.residents import Residents
 from engine.swap import FailureKind, Hold, ReplicaFailed, SwapFailure, Target
 

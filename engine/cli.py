@@ -234,8 +234,8 @@ def bench(
 
 async def _calibrate(table: dict[str, Any], as_json: bool) -> None:
     from actors.crew import open_embedder
-    from engine.config import EmbedderConfig
     from engine.config_decode import decode
+    from engine.config_sections import EmbedderConfig
     from engine.errors import ConfigError
     from engine.protocols.mental_arena.calibration import calibrate as fit
     from engine.protocols.mental_arena.calibration import calibration_lines

@@ -9,175 +9,25 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any
 
 import msgspec
 
 from engine.config_decode import decode
+from engine.config_sections import (
+    LORA_RANKS,
+    CasesConfig,
+    EmbedderConfig,
+    LimitsConfig,
+    ModelConfig,
+    PrinciplesConfig,
+    RayConfig,
+    SchedulerConfig,
+    VllmConfig,
+    prices_of,
+)
 from engine.engine_table import ONLY_SPEED, model_problems
 from engine.errors import ConfigError, InputError
-from engine.prices import Prices
-
-LORA_RANKS: Final = (0, 1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What `max_lora_rank` may be: vLLM's own sizes, and 0 for no adapters."""
-
-
-def enough_lora_rank(rank: int) -> int:
-    """Return the smallest `max_lora_rank` that serves adapters of a rank; the rank itself where none does."""
-    return next((size for size in LORA_RANKS if size >= rank), rank)
-
-
-class CasesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which cases are played. `limit` 0 means all; each is played `repeats` times."""
-
-    source: str = "bundled"
-    limit: int = 0
-    repeats: int = 1
-
-
-class PrinciplesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the groups of behavior principles come from."""
-
-    source: str = "bundled"
-
-
-class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vllm", tag_field="kind"):
-    """A pool of vLLM replicas.
-
-    `revision` is a branch, tag or commit of a Hugging Face id. `gpus` counts those of one replica, 0.5 is half of one;
-    None takes `ray.gpus_per_replica`. Lengths count tokens; `block_size` None leaves vLLM's default; `kv_cache_gib`
-    holds on CPU only. LoRA adapters of rank up to `max_lora_rank` can be swapped in, none with 0. `engine` goes to
-    vLLM's engine arguments as it is. Prices are those of `engine.prices.Prices`.
-    """
-
-    model: str = "smollm2-135m"
-    revision: str | None = None
-    replicas: int = 1
-    gpus: float | None = None
-    tensor_parallel: int = 1
-    max_model_len: int = 8192
-    max_num_seqs: int = 64
-    block_size: int | None = None
-    kv_cache_gib: float = 2.0
-    gpu_memory_utilization: float = 0.9
-    num_gpu_blocks_override: int | None = None
-    dtype: str = "auto"
-    start_timeout_s: float = 600.0
-    stall_timeout_s: float = 120.0
-    max_restarts: int = 5
-    max_lora_rank: int = 0
-    price_in: float | None = None
-    price_out: float | None = None
-    price_cached: float | None = None
-    engine: dict[str, Any] = {}
-
-    minima: ClassVar[Mapping[str, float]] = {
-        "replicas": 1,
-        "tensor_parallel": 1,
-        "max_model_len": 64,
-        "max_num_seqs": 1,
-        "kv_cache_gib": 0.1,
-        "start_timeout_s": 1,
-        "stall_timeout_s": 1,
-        "max_restarts": 0,
-    }
-
-
-class OpenAIConfig(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="openai", tag_field="kind"
-):
-    """An OpenAI-compatible endpoint. `api_key_env` is the *name* of the variable that holds the key.
-
-    Prices are those of `engine.prices.Prices`.
-    """
-
-    model: str
-    base_url: str = "https://api.openai.com/v1"
-    api_key_env: str | None = None
-    max_inflight: int = 64
-    max_model_len: int | None = None
-    structured: bool | None = None
-    price_in: float | None = None
-    price_out: float | None = None
-    price_cached: float | None = None
-
-    minima: ClassVar[Mapping[str, float]] = {"max_inflight": 1, "max_model_len": 64}
-
-
-class EmbedderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where similarities come from."""
-
-    kind: Literal["local", "openai"] = "local"
-    model: str = "minilm"
-    base_url: str = "https://api.openai.com/v1"
-    api_key_env: str | None = None
-
-
-class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the run is paced. `max_live` bounds live dialogues; times are seconds.
-
-    A step is tried at most `max_attempts` times; waiting because a server asked for it (429 with Retry-After) is
-    bounded by `max_wait_s` per step instead.
-    """
-
-    max_live: int | Literal["auto"] = "auto"
-    request_timeout_s: float = 1800.0
-    max_attempts: int = 4
-    max_wait_s: float = 900.0
-    metrics_interval_s: float = 5.0
-    seal_every: int = 256
-
-    minima: ClassVar[Mapping[str, float]] = {
-        "max_live": 1,
-        "request_timeout_s": 0.1,
-        "max_attempts": 1,
-        "max_wait_s": 0,
-        "metrics_interval_s": 0.1,
-        "seal_every": 1,
-    }
-
-
-class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a run may use in its whole life; 0 is no limit. `max_cost` is in the unit of the models' prices.
-
-    Calls count every attempt, tokens are prompt and completion, hours are those of playing, starting up left out.
-    """
-
-    max_calls: int = 0
-    max_tokens: int = 0
-    max_cost: float = 0.0
-    max_hours: float = 0.0
-
-    @property
-    def is_set(self) -> bool:
-        """Whether there is any limit."""
-        return any(value > 0 for value in self.by_name.values())
-
-    @property
-    def by_name(self) -> dict[str, float]:
-        """Return the limits by name, those that are none included."""
-        found: dict[str, float] = msgspec.structs.asdict(self)
-        return found
-
-
-class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback.
-
-    A cluster that `autoscales` adds nodes when asked: a placement that it has no room for now is shown, not refused.
-    """
-
-    address: str | None = None
-    cpus_per_replica: float | None = None
-    gpus_per_replica: float | None = None
-    autoscales: bool = False
-
-
-ModelConfig: TypeAlias = VllmConfig | OpenAIConfig
-
-
-def prices_of(model: ModelConfig) -> Prices:
-    """Return a model's prices."""
-    return Prices(price_in=model.price_in, price_out=model.price_out, price_cached=model.price_cached)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from engine.config import RayConfig, VllmConfig
+    from engine.config_sections import RayConfig, VllmConfig
 
 _SAME: Final = (
     "model revision dtype max_model_len max_num_seqs block_size gpu_memory_utilization num_gpu_blocks_override "

@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from engine.bill import money, total_cost
-from engine.config import flatten, prices_of, read_table
+from engine.config import flatten, read_table
+from engine.config_sections import prices_of
 from engine.corpus import Corpus
 from engine.dryrun import Course, Forecast
 from engine.elapsed import played_s

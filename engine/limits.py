@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from engine.config import Config, LimitsConfig
+from engine.config import Config
+from engine.config_sections import LimitsConfig
 from engine.errors import RunError
 from engine.prices import Prices, rounded
 from engine.steps import Usage

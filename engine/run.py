@@ -14,7 +14,7 @@ from engine.admission import PRIOR_TOKENS, Admission
 from engine.backend import Backend, Embedder
 from engine.caches import cache_directory
 from engine.clock import Clock, SystemClock
-from engine.config import prices_of
+from engine.config_sections import prices_of
 from engine.elapsed import played_s
 from engine.errors import RunError
 from engine.files import write_atomic

@@ -8,7 +8,8 @@ import pytest
 
 from engine.cli import generate
 from engine.commands.preparing import forecast_plan, prepare_models
-from engine.config import Config, OpenAIConfig, apply_overrides, load, read_table
+from engine.config import Config, apply_overrides, load, read_table
+from engine.config_sections import OpenAIConfig
 from engine.planning import make_plan
 from engine.protocols.mental_arena.spec import PROTOCOL
 

@@ -17,7 +17,7 @@ import tomli_w
 from engine import config as configuration
 from engine.cases.loaders import load_cases
 from engine.cases.schema import Case
-from engine.config import LORA_RANKS, VllmConfig, enough_lora_rank
+from engine.config_sections import LORA_RANKS, VllmConfig, enough_lora_rank
 from engine.errors import ConfigError, InputError
 from engine.planning import Plan, make_plan
 from engine.protocols.exam import EXAMINEE

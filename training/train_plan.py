@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.config import ModelConfig, RayConfig, VllmConfig
 from engine.config_decode import decode
+from engine.config_sections import ModelConfig, RayConfig, VllmConfig
 from engine.errors import InputError
 from engine.files import write_atomic
 from training.settings import PLAN, SampleSettings

@@ -61,7 +61,7 @@ def _wanted_by(path: Path, overrides: list[str]) -> "tuple[list[Wanted], str | N
     from actors.fetching import Wanted
     from engine import config as configuration
     from engine.commands.preparing import located
-    from engine.config import VllmConfig
+    from engine.config_sections import VllmConfig
     from engine.errors import InputError
 
     table = configuration.apply_overrides(configuration.read_table(path), overrides)

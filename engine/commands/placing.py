@@ -6,7 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.config import Config, VllmConfig
+from engine.config import Config
+from engine.config_sections import VllmConfig
 from engine.errors import InputError
 
 if TYPE_CHECKING:

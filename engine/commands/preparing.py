@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from engine.config import Config, VllmConfig
+from engine.config import Config
+from engine.config_sections import VllmConfig
 from engine.dryrun import Forecast, forecast, refuse_overflow
 from engine.planning import Plan
 

@@ -61,7 +61,7 @@ async def _measure(
             perplexity = await opened.enter_async_context(open_scorer(*under))
         if embed:
             from actors.crew import open_embedder
-            from engine.config import EmbedderConfig
+            from engine.config_sections import EmbedderConfig
 
             similarities = (await opened.enter_async_context(open_embedder(EmbedderConfig()))).similarities
         return await quality(

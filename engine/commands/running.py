@@ -16,7 +16,7 @@ from engine.bill import make_bill
 from engine.commands.placing import settle
 from engine.commands.preparing import commit_files, forecast_plan, kept_commits, prepare_models
 from engine.commands.report import leave_report
-from engine.config import prices_of
+from engine.config_sections import prices_of
 from engine.corpus import Corpus
 from engine.endscreen import print_endscreen, print_report
 from engine.errors import JournalError

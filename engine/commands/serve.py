@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from actors.crew import LocalCrew
     from engine.backend import Backend
-    from engine.config import Config, SchedulerConfig, VllmConfig
+    from engine.config import Config
+    from engine.config_sections import SchedulerConfig, VllmConfig
     from engine.endpoint.desk import Desk
     from engine.rundir import RunDirectory
 
@@ -86,7 +87,7 @@ class Serving:
     """
 
     def __init__(self, config: "Config", pool: str, checkpoint: Path | None) -> None:
-        from engine.config import VllmConfig
+        from engine.config_sections import VllmConfig
 
         model = config.models[pool]
         assert isinstance(model, VllmConfig)
@@ -128,7 +129,7 @@ def _table_of(checkpoint: Path) -> dict[str, Any]:
 
 
 def _chosen(config: "Config", wanted: str) -> str:
-    from engine.config import VllmConfig
+    from engine.config_sections import VllmConfig
     from engine.errors import InputError
 
     local = [name for name, model in config.models.items() if isinstance(model, VllmConfig)]
@@ -147,7 +148,7 @@ def _local(model: "msgspec.Struct", base: Path, checkpoint: Path | None) -> "Vll
     from actors.swap import read_rank
     from engine.checkpoints import read_checkpoint
     from engine.commands.preparing import located
-    from engine.config import VllmConfig, enough_lora_rank
+    from engine.config_sections import VllmConfig, enough_lora_rank
 
     assert isinstance(model, VllmConfig)
     rank = model.max_lora_rank

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.config import OpenAIConfig, VllmConfig
+from engine.config_sections import OpenAIConfig, VllmConfig
 from engine.errors import InputError
 from engine.planning import Plan
 from engine.record import EpisodeRecord

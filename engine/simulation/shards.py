@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.config import VllmConfig
+from engine.config_sections import VllmConfig
 from engine.planning import Plan
 from engine.shards import share_of
 from engine.simulation.pools import Settings

@@ -11,7 +11,7 @@ from actors import engine
 from actors.engine import EngineCounters, engine_arguments, json_schema, max_tokens_of
 from actors.engine_names import known_arguments
 from actors.spec import ModelSpec
-from engine.config import LORA_RANKS
+from engine.config_sections import LORA_RANKS
 from engine.engine_table import FIELDS, KEPT
 from engine.errors import InputError
 from engine.steps import Choice, Fields, Sampling

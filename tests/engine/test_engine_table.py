@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import RayConfig, VllmConfig, is_operational, load
+from engine.config import is_operational, load
+from engine.config_sections import RayConfig, VllmConfig
 from engine.engine_table import FIELDS, KEPT, ONLY_SPEED, model_problems
 from engine.errors import ConfigError
 

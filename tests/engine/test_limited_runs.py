@@ -10,7 +10,7 @@ import pytest
 from engine.admission import Admission
 from engine.backend import Failure, Request
 from engine.clock import SystemClock
-from engine.config import LimitsConfig
+from engine.config_sections import LimitsConfig
 from engine.journal import Journal
 from engine.limits import Meter
 from engine.metrics import Metrics

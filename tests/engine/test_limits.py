@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import LimitsConfig, load
+from engine.config import load
+from engine.config_sections import LimitsConfig
 from engine.errors import RunError
 from engine.limits import ENDLESS, Meter, Reached, Spent, pool_of, share_limits, used_before
 from engine.prices import Prices

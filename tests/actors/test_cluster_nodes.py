@@ -1,4 +1,7 @@
-"""Placement on Ray nodes with declared GPUs: what is read, planned, refused, and where Ray then puts it."""
+"""Placement on Ray nodes with declared GPUs: what is read, planned, refused, and where Ray then puts it.
+
+A process is in one cluster at a time: these come, by name, before the tests that share one fleet for all of a run.
+"""
 
 import asyncio
 import time
