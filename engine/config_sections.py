@@ -1,0 +1,186 @@
+"""The sections of a configuration: what each table of the file may say, and what it says by default.
+
+Knows nothing of files or of how sections belong together.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+import msgspec
+
+from engine.prices import Prices
+
+LORA_RANKS: Final = (0, 1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What `max_lora_rank` may be: vLLM's own sizes, and 0 for no adapters."""
+
+
+def enough_lora_rank(rank: int) -> int:
+    """Return the smallest `max_lora_rank` that serves adapters of a rank; the rank itself where none does."""
+    return next((size for size in LORA_RANKS if size >= rank), rank)
+
+
+class CasesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which cases are played. `limit` 0 means all; each is played `repeats` times.
+
+    `source` is "bundled", "sampled" (drawn from the seed, `limit` of them), or a file: JSON, JSONL or Parquet.
+    """
+
+    source: str = "bundled"
+    limit: int = 0
+    repeats: int = 1
+
+
+class PrinciplesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the groups of behavior principles come from: "bundled", a JSON object of lists by group, or a CSV file."""
+
+    source: str = "bundled"
+
+
+class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vllm", tag_field="kind"):
+    """A pool of vLLM replicas.
+
+    `model` is a Hugging Face id, a directory, or the bundled "smollm2-135m"; `revision` a branch, tag or commit of an
+    id. `gpus` counts those of one replica, 0.5 is half of one; None takes `ray.gpus_per_replica`. Lengths count tokens;
+    `block_size` None leaves vLLM's default; `kv_cache_gib` holds on CPU only. LoRA adapters of rank up to
+    `max_lora_rank` can be swapped in, none with 0. `engine` goes to vLLM's engine arguments as it is. Prices are those
+    of `engine.prices.Prices`.
+
+    `tensor_parallel` GPUs share one replica; `max_num_seqs` requests run at once in it. A replica that is not up after
+    `start_timeout_s`, or makes no token for `stall_timeout_s` while it has work, is replaced, `max_restarts` times at
+    most. `num_gpu_blocks_override` gives the KV cache so many blocks, whatever room there is.
+    """
+
+    model: str = "smollm2-135m"
+    revision: str | None = None
+    replicas: int = 1
+    gpus: float | None = None
+    tensor_parallel: int = 1
+    max_model_len: int = 8192
+    max_num_seqs: int = 64
+    block_size: int | None = None
+    kv_cache_gib: float = 2.0
+    gpu_memory_utilization: float = 0.9
+    num_gpu_blocks_override: int | None = None
+    dtype: str = "auto"
+    start_timeout_s: float = 600.0
+    stall_timeout_s: float = 120.0
+    max_restarts: int = 5
+    max_lora_rank: int = 0
+    price_in: float | None = None
+    price_out: float | None = None
+    price_cached: float | None = None
+    engine: dict[str, Any] = {}
+
+    minima: ClassVar[Mapping[str, float]] = {
+        "replicas": 1,
+        "tensor_parallel": 1,
+        "max_model_len": 64,
+        "max_num_seqs": 1,
+        "kv_cache_gib": 0.1,
+        "start_timeout_s": 1,
+        "stall_timeout_s": 1,
+        "max_restarts": 0,
+    }
+
+
+class OpenAIConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="openai", tag_field="kind"
+):
+    """An OpenAI-compatible endpoint. `api_key_env` is the *name* of the variable that holds the key.
+
+    At most `max_inflight` requests are under way. `structured` says whether the endpoint holds replies to JSON schemas;
+    None asks it once. `max_model_len` is the window in tokens, where known. Prices are those of `engine.prices.Prices`.
+    """
+
+    model: str
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str | None = None
+    max_inflight: int = 64
+    max_model_len: int | None = None
+    structured: bool | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    price_cached: float | None = None
+
+    minima: ClassVar[Mapping[str, float]] = {"max_inflight": 1, "max_model_len": 64}
+
+
+class EmbedderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where similarities come from: a `local` sentence-transformers model, or an `openai` endpoint of embeddings.
+
+    `model` is the bundled "minilm", a directory or a Hugging Face id; of an endpoint, the name that it knows.
+    """
+
+    kind: Literal["local", "openai"] = "local"
+    model: str = "minilm"
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str | None = None
+
+
+class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the run is paced. `max_live` bounds live dialogues, "auto" by the KV cache; times are seconds.
+
+    A step is tried at most `max_attempts` times; waiting because a server asked for it (429 with Retry-After) is
+    bounded by `max_wait_s` per step instead. Metrics are kept every `metrics_interval_s`, and every `seal_every`
+    finished episodes become one Parquet part.
+    """
+
+    max_live: int | Literal["auto"] = "auto"
+    request_timeout_s: float = 1800.0
+    max_attempts: int = 4
+    max_wait_s: float = 900.0
+    metrics_interval_s: float = 5.0
+    seal_every: int = 256
+
+    minima: ClassVar[Mapping[str, float]] = {
+        "max_live": 1,
+        "request_timeout_s": 0.1,
+        "max_attempts": 1,
+        "max_wait_s": 0,
+        "metrics_interval_s": 0.1,
+        "seal_every": 1,
+    }
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run may use in its whole life; 0 is no limit. `max_cost` is in the unit of the models' prices.
+
+    Calls count every attempt, tokens are prompt and completion, hours are those of playing, starting up left out.
+    """
+
+    max_calls: int = 0
+    max_tokens: int = 0
+    max_cost: float = 0.0
+    max_hours: float = 0.0
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is any limit."""
+        return any(value > 0 for value in self.by_name.values())
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Return the limits by name, those that are none included."""
+        found: dict[str, float] = msgspec.structs.asdict(self)
+        return found
+
+
+class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback.
+
+    What one replica takes of its node is found out unless `cpus_per_replica` and `gpus_per_replica` say it.
+    A cluster that `autoscales` adds nodes when asked: a placement that it has no room for now is shown, not refused.
+    """
+
+    address: str | None = None
+    cpus_per_replica: float | None = None
+    gpus_per_replica: float | None = None
+    autoscales: bool = False
+
+
+ModelConfig: TypeAlias = VllmConfig | OpenAIConfig
+
+
+def prices_of(model: ModelConfig) -> Prices:
+    """Return a model's prices."""
+    return Prices(price_in=model.price_in, price_out=model.price_out, price_cached=model.price_cached)
