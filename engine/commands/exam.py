@@ -21,11 +21,9 @@ def exam(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:
     """Examine a model: items of published tests, many in flight, scored strictly and by the published rules."""
-    import uvloop
-
     from engine import config as configuration
-    from engine.commands.preparing import default_directory, forecast_plan, prepare_models
-    from engine.commands.running import run_new
+    from engine.commands.preparing import default_directory
+    from engine.commands.running import start
     from engine.transcript import printable
     from eval.exam.planning import plan_exam
 
@@ -33,6 +31,4 @@ def exam(
     plan = plan_exam(table, config.parent.absolute(), against or ())
     if plan.shared.exposure is not None:
         print(printable(plan.shared.exposure.sentence, markup=False), file=sys.stderr, flush=True)
-    paths = prepare_models(plan)
-    forecast_plan(plan, paths)
-    uvloop.run(run_new(plan, paths, out or default_directory(plan.config.name), as_json))
+    start(plan, out or default_directory(plan.config.name), as_json)

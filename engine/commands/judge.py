@@ -23,11 +23,9 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:
     """Judge the dialogues of a stored run by a rubric; verdicts are constrained, and missing where none came."""
-    import uvloop
-
     from engine import config as configuration
-    from engine.commands.preparing import default_directory, forecast_plan, prepare_models
-    from engine.commands.running import run_new
+    from engine.commands.preparing import default_directory
+    from engine.commands.running import start
     from engine.rundir import RunDirectory
     from eval.judging.planning import judging_table, plan_judging
 
@@ -35,6 +33,4 @@ def judge(
     own = configuration.read_table(config) if config is not None else {}
     table = configuration.apply_overrides(judging_table(rundir, own, rubric, pipeline), overrides or [])
     plan = plan_judging(rundir, table, (config.parent if config is not None else Path()).absolute())
-    paths = prepare_models(plan)
-    forecast_plan(plan, paths)
-    uvloop.run(run_new(plan, paths, out or default_directory(f"{plan.config.name}-{rubric}-{pipeline}"), as_json))
+    start(plan, out or default_directory(f"{plan.config.name}-{rubric}-{pipeline}"), as_json)

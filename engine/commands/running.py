@@ -32,6 +32,15 @@ from engine.serving import read_serving
 from engine.summary import findings, summarize
 
 
+def start(plan: Plan, out: Path, as_json: bool) -> None:
+    """Make the models of a plan ready, see whether it fits, and play it into a new directory. Raises as these do."""
+    import uvloop
+
+    paths = prepare_models(plan)
+    forecast_plan(plan, paths)
+    uvloop.run(run_new(plan, paths, out, as_json))
+
+
 async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) -> None:
     """Play a plan into a new directory. Raises InputError when models or the place are refused, RunError in the run."""
     placement = await settle(plan.config, set(plan.config.roles.values()))

@@ -1,31 +1,12 @@
 """Values of a stream whose length is not known, in bounded memory: exact sums, and a seeded sample of the values."""
 
-import random
 from collections.abc import Iterable
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from engine.page.ticks import is_drawable
+from engine.sampling import Reservoir
 
-T = TypeVar("T")
 MAX_VALUES: Final = 10_000
-
-
-class Reservoir(Generic[T]):
-    """At most `size` of the items offered, each as likely as any other. Source: reservoir sampling, algorithm R."""
-
-    def __init__(self, size: int, seed: int = 0) -> None:
-        self.items: list[T] = []
-        self.num_seen = 0
-        self._size = size
-        self._draw = random.Random(seed)
-
-    def add(self, item: T) -> None:
-        """Offer one item."""
-        self.num_seen += 1
-        if len(self.items) < self._size:
-            self.items.append(item)
-        elif (place := self._draw.randrange(self.num_seen)) < self._size:
-            self.items[place] = item
 
 
 class Spread:

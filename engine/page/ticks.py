@@ -9,6 +9,8 @@ import msgspec
 STEPS: Final = (1, 2, 5, 10)
 MAX_DRAWN: Final = 1e15
 """Beyond this a figure is a fault of its source, and would leave no room for any other."""
+MIN_SPAN: Final = 1e-12
+"""What differs by less is drawn as one value: no label has room for it, and round steps cannot be that small."""
 PREFIXES: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 MIN_PREFIXED: Final = 10_000
 NUM_TICKS: Final = 5
@@ -35,9 +37,10 @@ def ticks(low: float, high: float, num: int = NUM_TICKS, *, is_whole: bool = Fal
 
     Both ends must be drawable.
     """
-    pad = max(abs(low), abs(high)) * 1e-9
-    if high - low <= pad:
-        low, high = low - (abs(low) / 10 or 0.5), high + (abs(high) / 10 or 0.5)
+    largest = max(abs(low), abs(high))
+    if high - low <= max(largest * 1e-9, MIN_SPAN):
+        margin = largest / 10 if largest / 10 > MIN_SPAN else 0.5
+        low, high = low - margin, high + margin
     step = _step((high - low) / num)
     step = max(step, 1.0) if is_whole else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

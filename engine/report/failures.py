@@ -9,9 +9,9 @@ import msgspec
 from engine.corpus import Corpus
 from engine.page.markup import NONE, Html, heading, joined, paragraph, table
 from engine.page.plots import bars
-from engine.page.spread import Reservoir
 from engine.record import EpisodeRecord
 from engine.report.blocks import MAX_ROWS, plots
+from engine.sampling import Reservoir
 from engine.transcript import one_line
 
 MAX_READ: Final = 20_000

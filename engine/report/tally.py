@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
 
-from engine.page.spread import Reservoir, Spread
+from engine.page.spread import Spread
 from engine.protocol import ProtocolSpec
 from engine.record import EpisodeRecord, StepRecord
+from engine.sampling import Reservoir
 from engine.show import decoded, facts
 from engine.transcript import turns
 

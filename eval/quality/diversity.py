@@ -10,9 +10,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from engine.sampling import drawn
 from eval.quality.figures import CorpusFigures, EmbeddingFigures, PerplexityFigures
 from eval.quality.measure import Measure
-from eval.quality.sampling import drawn
 
 Similarities: TypeAlias = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[float]]]
 """Cosine of each pair of texts, in order: `Embedder.similarities`."""

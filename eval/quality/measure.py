@@ -11,6 +11,7 @@ from typing import Final
 from engine.duplicates import Seen
 from engine.protocol import ProtocolSpec
 from engine.record import EpisodeRecord
+from engine.sampling import Reservoir, drawn
 from engine.transcript import one_line
 from eval.quality.figures import (
     MAX_EXAMPLES,
@@ -26,7 +27,6 @@ from eval.quality.figures import (
 from eval.quality.outcomes import tidied
 from eval.quality.profile import EpisodeProfile, TurnProfile, figures_of, profile_of
 from eval.quality.retried import Groups
-from eval.quality.sampling import Reservoir, drawn
 from eval.quality.text import distinct, self_bleu, top_opening
 
 SAMPLED_TURNS: Final = 2000

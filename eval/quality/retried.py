@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Final
 
+from engine.sampling import Reservoir
 from eval.quality.figures import Difference
-from eval.quality.sampling import Reservoir
 
 MAX_EPISODES: Final = 2000
 """Episodes compared of either group."""

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from engine.page.spread import MAX_VALUES, Reservoir, Spread
+from engine.page.spread import MAX_VALUES, Spread
+from engine.sampling import Reservoir
 
 
 def test_a_spread_is_exact_while_it_is_small() -> None:

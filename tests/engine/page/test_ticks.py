@@ -92,3 +92,10 @@ def test_what_has_no_place_is_said_so() -> None:
     assert [is_drawable(value) for value in (None, math.nan, -math.inf, 1e16, 0.0, -1e15)] == [
         *(False, False, False, False, True, True)
     ]
+
+
+@pytest.mark.parametrize("least", [5e-324, 1e-310, 1e-300, 1e-13])
+def test_what_hardly_differs_is_drawn_as_one_value(least: float) -> None:
+    for low, high in ((0.0, least), (-least, least), (least, least)):
+        marks = ticks(low, high)
+        assert marks[0] <= low and high <= marks[-1] and len(labels(marks)) == len(marks)

@@ -9,7 +9,7 @@ T = TypeVar("T")
 class Reservoir(Generic[T]):
     """At most `size` of the items added. Source: reservoir sampling, algorithm R."""
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int = 0) -> None:
         if size < 1:
             raise ValueError(f"size must be >= 1, got {size}")
         self.size = size

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from eval.quality.sampling import Reservoir, drawn
+from engine.sampling import Reservoir, drawn
 
 
 def fill(size: int, seed: int, number: int) -> list[int]:
