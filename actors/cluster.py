@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from actors.processes import ProcessRecord, ProcessTable, describe_tree
+from actors.ray_token import OwnToken, check_token
 from engine.errors import BackendDown
 
 RAY_RECORDS = "ray"
@@ -33,6 +34,8 @@ class Cluster:
         self.lock = threading.Lock()
         self.num_users = 0
         self.is_ours = False
+        self.token = OwnToken()
+        self.warning = ""
 
 
 _CLUSTER = Cluster()
@@ -47,6 +50,9 @@ async def join_cluster(address: str | None, processes: ProcessTable, say: Callab
     joining = asyncio.ensure_future(asyncio.to_thread(_join, address, processes))
     try:
         ray = await asyncio.shield(joining)
+        warning, _CLUSTER.warning = _CLUSTER.warning, ""
+        if warning:
+            say(warning)
         _restore_terminate_handler()
         return ray
     except asyncio.CancelledError:
@@ -102,19 +108,24 @@ def _leave(processes: ProcessTable) -> None:
         _CLUSTER.is_ours = False
         ray.shutdown()
         processes.end(RAY_RECORDS)
+        _CLUSTER.token.take_back()
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str) -> str:
+    """Return a warning, "" for none. Raises `BackendDown` when Ray cannot be reached there, or keeps us out."""
     # Ray keeps trying an address that nobody listens on for minutes, in a way that cannot be interrupted.
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        return
+        return ""
     try:
         socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=_REACH_WITHIN_S).close()
     except OSError as error:
         raise BackendDown(
             f"Ray at {address} cannot be reached ({error}): start it, or set ray.address to yours"
         ) from None
+    if host.startswith("ray://") or check_token(address) or address.startswith(_LOOPBACK):
+        return ""
+    return f"warning: Ray at {address} asks for no token: whoever reaches its ports runs code as you"
 
 
 def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:
@@ -122,10 +133,11 @@ def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:
     os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15 any other process starves the engines
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no accelerator asked for: leave its variables
     if address is not None:
-        _check_address(address)
+        _CLUSTER.warning = _check_address(address)
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     try:
         if address is None:
+            _CLUSTER.token.lend()
             ray.init(
                 address="local",  # without it Ray joins whatever cluster was last started on this machine
                 include_dashboard=False,
@@ -136,6 +148,7 @@ def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises errors of many kinds, all of which mean that it is not there
+        _CLUSTER.token.take_back()
         raise BackendDown(f"Ray did not start: {type(error).__name__}: {error}") from error
     processes.put(RAY_RECORDS, _new_children(before))
     _keep_quiet()
