@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
+from actors.leftovers import LOST
 from actors.processes import ProcessTable
 from actors.spec import ModelSpec, RaySpec
 from engine.backend import Backend, Embedder
@@ -55,6 +56,7 @@ class LocalCrew:
         self._needs_embedder = needs_embedder
         self._processes: ProcessTable | None = None
         self._started: set[int] = set()
+        self._say: Callable[[str], None] = lambda _text: None
         self.pools: dict[str, Backend] = {
             name: _endpoint(name, model, self._serving.get(name))
             for name, model in config.models.items()
@@ -75,6 +77,7 @@ class LocalCrew:
         Raises CheckpointError when what is to be served is not fit for it.
         """
         share = self._share
+        self._say = say
         path = rundir.processes if share is None else rundir.processes_of(share.index)
         self._processes = processes = ProcessTable(path)
         where = ray_spec(self._config.ray, share.node if share is not None else "")
@@ -134,6 +137,8 @@ class LocalCrew:
         if self.embedder is not None:
             closing.append(self.embedder.close())
         await asyncio.gather(*closing)
+        if self._processes is not None and (hosts := sorted({record.host for record in self._processes.of(LOST)})):
+            self._say(f"lost with what ran there: {', '.join(hosts)}; {self._processes.path} names the processes")
 
     def abort(self) -> None:
         """End every recorded process at once."""

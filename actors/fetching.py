@@ -10,6 +10,7 @@ import msgspec
 
 from actors.cluster import actor_environment, join_cluster, leave_cluster
 from actors.hub import commit_of
+from actors.on_nodes import NodeFailed, call_on_node
 from actors.placement import node_names
 from actors.processes import ProcessTable
 from engine.errors import InputError
@@ -62,19 +63,14 @@ async def fetch_on_nodes(
 
 
 async def _ask(ray: Any, node: str, name: str, wanted: Sequence[Wanted], say: Callable[[str], None]) -> NodeAnswer:
-    options = {
-        "num_cpus": 0,
-        "max_retries": 0,
-        "scheduling_strategy": ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False),
-        "runtime_env": {"env_vars": fetch_environment()},
-    }
     say(f"{name}: fetching {', '.join(one.name for one in wanted)}")
+    data = msgspec.msgpack.encode(list(wanted))
     try:
-        data = await ray.remote(_fetch_encoded).options(**options).remote(msgspec.msgpack.encode(list(wanted)))
-    except Exception as error:  # noqa: BLE001  Ray raises many kinds, and each means that nothing came of it there
-        return NodeAnswer([], [f"nothing was fetched: {(str(error).strip() or repr(error)).splitlines()[0]}"])
+        answer = await call_on_node(ray, node, _fetch_encoded, data, environment=fetch_environment())
+    except NodeFailed as failed:
+        return NodeAnswer([], [f"nothing was fetched: {failed}"])
     say(f"{name}: done")
-    return msgspec.msgpack.decode(data, type=NodeAnswer)
+    return msgspec.msgpack.decode(answer, type=NodeAnswer)
 
 
 def fetch_environment() -> dict[str, str]:

@@ -15,11 +15,12 @@ from typing import Any
 
 from actors import wire
 from actors.cluster import join_cluster, leave_cluster
-from actors.launch import StartFailed, launch_replica
+from actors.launch import NoRoom, StartFailed, launch_replica
 from actors.processes import ProcessTable
 from actors.slot import Slot
 from actors.spec import ModelSpec, RaySpec
 from actors.swap import FleetSwap, prepare_target
+from actors.versions import Found, read_here, version_problems
 from engine.backend import Completion, Failure, FailureKind, ReplicaGauges, Request, RequestKey
 from engine.errors import BackendDown, InputError
 from engine.residents import Residents
@@ -189,7 +190,7 @@ class Fleet:
             self._news.set()
 
     async def _keep(self, slot: Slot) -> None:
-        """Keep one slot filled until its restarts are spent.
+        """Keep one slot filled until its restarts are spent; without room it waits as long as others of the pool work.
 
         consumes: answers of the long poll. produces: completions. waits for: the replica. unblocked by: an answer, the
         stall timeout, or the replica's death.
@@ -205,6 +206,12 @@ class Fleet:
                 try:
                     await self._bring_up(slot)
                     break
+                except NoRoom as error:
+                    # The node may be gone for good: with nobody left to answer, the run had better end and be resumed.
+                    slot.restarts -= 1
+                    if not any(other.is_up for other in self._slots.values()):
+                        self._give_up(slot, str(error))
+                        return
                 except StartFailed as error:
                     reason = str(error)
                     self._say(reason)
@@ -214,6 +221,9 @@ class Fleet:
         index = self._spec.first_replica + self._names().index(slot.name)
         spec = self._spec.serving(slot.target)
         launch = await launch_replica(spec, self._ray_spec, index, self._processes, self._say)
+        if problems := self._version_problems(slot.name, launch.info.versions):
+            await launch.kill()
+            raise StartFailed("; ".join(problems))
         found, wanted = launch.info.weights, slot.version
         if wanted and found != wanted:
             await launch.kill()
@@ -223,6 +233,13 @@ class Fleet:
         slot.fill(launch.info, time.monotonic())
         self._residents.poke()
         self._news.set()
+
+    def _version_problems(self, name: str, versions: Found) -> list[str]:
+        """Return what a new replica runs otherwise than this process and its siblings: its node may be a new one."""
+        if self._ray_spec.address is None:
+            return []
+        siblings = {other: info.versions for other, info in self.infos.items()}
+        return version_problems(read_here(), {**siblings, name: versions})
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run something beside the pool, as long as it is up."""

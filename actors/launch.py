@@ -11,7 +11,6 @@ import importlib.metadata
 import os
 import re
 import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,13 +18,15 @@ from typing import Any
 
 from actors import wire
 from actors.cluster import actor_environment
+from actors.leftovers import end_before_start, end_everywhere
 from actors.placement import Share
-from actors.processes import ProcessRecord, ProcessTable, end_processes
+from actors.processes import ProcessTable
 from actors.replica import Replica
 from actors.spec import ModelSpec, RaySpec
 from actors.vllm_plugin import CPU_LORA, QUIET_WAIT
 
 _SAY_EVERY_S = 3.0
+_SAY_AGAIN_S = 60.0
 _STOP_WITHIN_S = 15.0
 _PLACE_WITHIN_S = 60.0
 _POOLS_AT_ONCE = 4  # a CPU replica's default share leaves room for as many pools on one machine
@@ -35,6 +36,10 @@ _CAUSE = re.compile(r"\b([A-Z]\w*(?:Error|Exception)): (.+)")
 
 class StartFailed(Exception):
     """A replica did not start; the text says why."""
+
+
+class NoRoom(StartFailed):
+    """A replica found no place within the time given: nothing was started."""
 
 
 class Launch:
@@ -58,24 +63,12 @@ class Launch:
         """End the replica's processes, wherever they run, and give its place back."""
         import ray
 
-        elsewhere = [record for record in self._processes.of(self.name) if record.host != socket.gethostname()]
         # First the processes: Ray waits for a stopped one, a kill does not.
-        await asyncio.to_thread(self._processes.end, self.name)
-        if elsewhere:
-            await _end_elsewhere(ray, self._place, elsewhere)
-            self._processes.put(self.name, [])
+        await end_everywhere(ray, self._processes, self.name)
         with contextlib.suppress(Exception):  # the actor may be gone, and Ray too
             await asyncio.to_thread(ray.kill, self.actor)
         with contextlib.suppress(Exception):
             await asyncio.to_thread(ray.util.remove_placement_group, self._place)
-
-
-async def _end_elsewhere(ray: Any, place: Any, records: list[ProcessRecord]) -> None:
-    strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(place)
-    ender = ray.remote(end_processes).options(num_cpus=0, scheduling_strategy=strategy)
-    with contextlib.suppress(Exception):  # the node may be gone with its processes
-        async with asyncio.timeout(_STOP_WITHIN_S):
-            await ender.remote(records)
 
 
 async def launch_replica(
@@ -85,6 +78,7 @@ async def launch_replica(
     import ray
 
     name = f"{spec.name}/{index}"
+    await end_before_start(ray, processes, name)
     share = resolve_share(spec, ray_spec, node_resources(ray, ray_spec.node))
     place = await _find_place(ray, spec, ray_spec, share, index, say)
     log = processes.path.parent / "logs" / f"{spec.name}-{index}.log"
@@ -211,12 +205,17 @@ async def _until_placed(
     ray: Any, place: Any, limit_s: float, asked: dict[str, float], name: str, say: Callable[[str], None]
 ) -> Any:
     deadline = time.monotonic() + limit_s
+    said, said_at = "", 0.0
     while not await asyncio.to_thread(place.wait, _SAY_EVERY_S):
         free, total = _amounts(ray.available_resources()), _amounts(ray.cluster_resources())
         shortage = f"asked {_amounts(asked)}, free {free} of {total}"
-        if time.monotonic() > deadline:
-            raise StartFailed(f"{name} found no place: {shortage}: lower replicas or what each of them takes")
-        say(f"{name}: waiting for a place, {shortage}")
+        now = time.monotonic()
+        if now > deadline:
+            rule = f"{name} must find a place within {limit_s:g} s, got none ({shortage})"
+            raise NoRoom(f"{rule}: lower replicas or what each of them takes, or add a node")
+        if shortage != said or now - said_at > _SAY_AGAIN_S:
+            said, said_at = shortage, now
+            say(f"{name}: waiting for a place, {shortage}")
     return place
 
 

@@ -22,6 +22,10 @@ class Share(msgspec.Struct, frozen=True):
     cpus: float
     gpus: float
 
+    def fits(self, room: "Share") -> bool:
+        """Whether there is at least as much of everything."""
+        return self.cpus <= room.cpus and self.gpus <= room.gpus
+
 
 class Node(msgspec.Struct, frozen=True):
     """One node: Ray's id ("" for this machine), what people call it, what is free there, and what it has at all."""
@@ -142,7 +146,7 @@ def _free(nodes: Sequence[Node]) -> str:
 
 
 def _remedy(one: Wanted, nodes: Sequence[Node]) -> str:
-    if not any(node.total.gpus >= one.share.gpus and node.total.cpus >= one.share.cpus for node in nodes):
+    if not any(one.share.fits(node.total) for node in nodes):
         return "no node is as large as one of them: lower what each takes (tensor_parallel, gpus, cpus_per_replica)"
     return "lower their number or what each takes, or free what others hold"
 

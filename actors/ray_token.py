@@ -7,12 +7,13 @@ logged or put into a task's environment: processes know the path of the file.
 
 import atexit
 import contextlib
+import importlib
 import os
 import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from engine.errors import BackendDown
 
@@ -60,10 +61,9 @@ class OwnToken:
 def _read_again() -> None:
     # Ray reads mode and token once per process, the mode already when it is imported.
     with contextlib.suppress(ImportError, AttributeError):  # a Ray that keeps them elsewhere has no token of ours
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def check_token(address: str) -> bool:
@@ -73,15 +73,16 @@ def check_token(address: str) -> bool:
     for minutes without saying why.
     """
     try:
-        from ray._raylet import GcsClient
         from ray.exceptions import AuthenticationError, RpcError
-    except ImportError:  # a Ray that keeps these elsewhere says it itself, if late
+
+        ask = importlib.import_module("ray._raylet").GcsClient
+    except (ImportError, AttributeError):  # a Ray that keeps these elsewhere says it itself, if late
         return True
     shown = _what_is_shown()
     if _shows_token() and shown.startswith("none"):
         raise _refused(address, shown)  # Ray would end the process
     try:
-        GcsClient(address=address)
+        ask(address=address)
     except AuthenticationError:
         raise _refused(address, shown) from None
     except RpcError as error:

@@ -20,6 +20,7 @@ from actors.options import details_of, fit_sampling, trimmed
 from actors.processes import describe_tree
 from actors.rendering import PromptRenderer, Rendered
 from actors.spec import ModelSpec
+from actors.versions import read_here
 from engine.backend import Completion, Failure, FailureKind, ReplicaGauges, Request, RequestKey
 from engine.steps import Choice, Reply, Sampling, Usage, ValueSchema
 from engine.token_ids import pack_ids
@@ -115,6 +116,7 @@ class Replica:
                 tokenizer=self._renderer.fingerprint,
                 merges_system=self._renderer.merges_system,
                 is_exact=self._renderer.is_exact,
+                versions=read_here(),
             )
         )
 

@@ -35,7 +35,7 @@ class ReplicaInfo(msgspec.Struct, frozen=True):
     """A started replica. `kv_tokens` is the engine's block count times block size, `max_context` in tokens.
 
     `weights` is the weight version, `tokenizer` the tokenizer's fingerprint; `merges_system` says that the template has
-    no system role, `is_exact` that prompts are composed by splicing sampled ids.
+    no system role, `is_exact` that prompts are composed by splicing sampled ids. `versions` is what its process runs.
     """
 
     replica: str
@@ -47,6 +47,7 @@ class ReplicaInfo(msgspec.Struct, frozen=True):
     tokenizer: str
     merges_system: bool = False
     is_exact: bool = True
+    versions: dict[str, str] = {}
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -5,16 +5,16 @@ would end every Ray of the user, so a node is ended by the process that started 
 """
 
 import functools
-import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,12 +76,20 @@ class StartedCluster:
         return f"{self.nodes[0].ip}:{self.port}"
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of a process that may join it."""
+        return {**os.environ, **self.env}
+
+    @property
     def token(self) -> str:
         """The secret that all of its nodes share."""
         return Path(self.env["RAY_AUTH_TOKEN_PATH"]).read_text("utf-8")
 
-    def add(self, *arguments: str, num_cpus: int = 1, env: dict[str, str] | None = None) -> StartedNode:
-        """Start one more node and wait until it is up; the first one is the head."""
+    def add(self, num_cpus: int = 1, instead: Mapping[Path, Path] | None = None) -> StartedNode:
+        """Start one more node and wait until it is up; the first one is the head.
+
+        `instead` maps directories to what lies there in the eyes of this node alone; it needs `separates_nodes`.
+        """
         number = len(self.nodes) + 1
         ip, host = f"127.0.0.{number + 1}", f"node-{number}"
         role = (
@@ -89,14 +97,21 @@ class StartedCluster:
             if not self.nodes
             else ["--address", self.address]
         )
-        prefix = ["unshare", "--uts", "sh", "-c", f'hostname {host}; exec "$@"', "-"] if _names_hosts() else []
+        prefix: list[str] = []
+        if separates_nodes():
+            mounts = [
+                f"mount --bind {shlex.quote(f'{source}')} {shlex.quote(f'{target}')}"
+                for target, source in (instead or {}).items()
+            ]
+            script = " && ".join([f"hostname {host}", *mounts, 'exec "$@"'])
+            prefix = ["unshare", "--uts", "--mount", "sh", "-c", script, "-"]
         log = self.directory / f"{host}.log"
         command = [*prefix, *_RAY, *role, "--node-ip-address", ip, "--num-cpus", str(num_cpus), *_COMMON.split()]
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [*command, *arguments],
+                command,
                 cwd=self.directory,
-                env={**os.environ, **self.env, **(env or {})},
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -111,10 +126,10 @@ class StartedCluster:
 
 
 @functools.cache
-def _names_hosts() -> bool:
-    """Whether a process may be given a host name of its own here."""
+def separates_nodes() -> bool:
+    """Whether a process may be given a host name and mounts of its own here."""
     unshare = shutil.which("unshare")
-    command = [unshare or "", "--uts", "sh", "-c", "hostname elsewhere"]
+    command = [unshare or "", "--uts", "--mount", "sh", "-c", "hostname elsewhere && mount --bind /tmp /tmp"]
     return unshare is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
@@ -141,14 +156,3 @@ def started_cluster(cpus: Sequence[int]) -> Iterator[StartedCluster]:
         for node in reversed(cluster.nodes):
             node.end()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def nodes_of(cluster: StartedCluster) -> list[dict[str, object]]:
-    """Return what Ray says of its nodes, asked from a process of its own."""
-    code = "import json, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); print(json.dumps(ray.nodes()))"
-    env = {**os.environ, **cluster.env}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, cluster.address], env=env, capture_output=True, check=True
-    )
-    found: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
-    return found

@@ -129,7 +129,7 @@ class Ablation:
             self._panel.say(f"{arm}: {figures.episodes} episodes, {calls}")
         needs_embedder = any(plan.spec.needs_embedder for plan in waiting.values())
         config = self._arms[FULL].config
-        places = (await settle(config, set(config.roles.values()))).node_ids
+        places = (await settle(config, set(config.roles.values()), models=paths)).node_ids
         crew = LocalCrew(config, paths, needs_embedder=needs_embedder, places=places)
         await crew.check()
         try:

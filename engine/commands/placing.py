@@ -1,7 +1,8 @@
 """Where the replicas of a configuration will run: shown before anything starts, refused where there is no room."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +38,11 @@ class Placement:
         from actors.placement import shortages
 
         return shortages(self._wanted, self._nodes, self._found)
+
+    @property
+    def takers(self) -> "list[Node]":
+        """The nodes that are large enough for some of what is wanted, free or not: a replacement may come there."""
+        return [node for node in self._nodes if any(one.share.fits(node.total) for one in self._wanted)]
 
     @property
     def node_ids(self) -> dict[str, tuple[str, ...]]:
@@ -107,16 +113,57 @@ def wanted_by(
     return found
 
 
-async def settle(config: Config, pools: Collection[str], training: "TrainingSettings | None" = None) -> Placement:
-    """Plan, say the plan, and return it. Raises `InputError` where there is no room, unless the cluster may grow."""
-    placement = await plan_placement(config, pools, training, WAIT_S)
+async def settle(
+    config: Config,
+    pools: Collection[str],
+    training: "TrainingSettings | None" = None,
+    models: Mapping[str, Path] | None = None,
+) -> Placement:
+    """Plan, say the plan, and return it; `models` are directories that every node must have.
+
+    Raises `InputError` where there is no room, unless the cluster may grow, and where nodes differ in what they run.
+    """
+    if config.ray.address is None or not wanted_by(config, pools, [], training):
+        placement, problems = await plan_placement(config, pools, training, WAIT_S), []
+    else:
+        async with _joined(config.ray.address) as ray:
+            placement = await plan_placement(config, pools, training, WAIT_S)
+            problems = await _version_problems(ray, placement, models or {})
     for line in placement.lines:
         _say(line)
+    if problems:
+        raise InputError(problems)
     if problems := placement.problems:
         if not config.ray.autoscales:
             raise InputError(problems)
         _say("  no room for all of it yet: the cluster is asked to grow (ray.autoscales)")
     return placement
+
+
+@asynccontextmanager
+async def _joined(address: str) -> AsyncIterator[Any]:
+    """Give the `ray` module, connected to the cluster. Raises `BackendDown` when it cannot be reached."""
+    from actors.cluster import join_cluster, leave_cluster
+    from actors.processes import ProcessTable
+
+    with TemporaryDirectory(prefix="sandplay-") as scratch:
+        table = ProcessTable(Path(scratch) / "processes.json")
+        ray = await join_cluster(address, table, _say)
+        try:
+            yield ray
+        finally:
+            await leave_cluster(table)
+
+
+async def _version_problems(ray: Any, placement: Placement, models: Mapping[str, Path]) -> list[str]:
+    """Return what differs between this machine and the nodes that could take something; the table is said then."""
+    from actors.versions import ask_nodes, read_here, version_problems, version_table
+
+    here, nodes = read_here(models), await ask_nodes(ray, placement.takers, models)
+    problems = version_problems(here, nodes)
+    for line in version_table(here, nodes) if problems else ():
+        _say(line)
+    return problems
 
 
 def _say(text: str) -> None:

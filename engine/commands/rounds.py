@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engine.config import Config
     from eval.exam.dev import DevExam, Resolution
     from training.round_log import RoundLog
@@ -36,7 +38,7 @@ def rounds(
     forecast_plan(first, paths)
     if dev is not None:
         forecast_plan(dev.plan(plan.run, plan.model, base), paths)
-    settle_rounds(plan, first.config)
+    settle_rounds(plan, first.config, paths)
     directory = (out or default_directory(str(plan.run["name"]))).absolute()
     create(directory, plan, dev, commit_files(paths))
     _go(plan, directory, paths, as_json)
@@ -64,11 +66,11 @@ def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoRet
             ProcessTable(table).end_left_overs()
     first = plan.round(directory, 0)
     paths = prepare_models(first, kept_commits(directory))
-    settle_rounds(plan, first.config)
+    settle_rounds(plan, first.config, paths)
     _go(plan, directory, paths, as_json)
 
 
-def settle_rounds(plan: "RoundsPlan", config: "Config") -> None:
+def settle_rounds(plan: "RoundsPlan", config: "Config", models: "Mapping[str, Path]") -> None:
     """Say where replicas and training go, side by side or in turn. Raises InputError where there is no room."""
     import asyncio
 
@@ -76,10 +78,10 @@ def settle_rounds(plan: "RoundsPlan", config: "Config") -> None:
 
     pools, training = set(config.roles.values()), None if plan.is_hosted else plan.settings.training
     if plan.settings.rounds.placement == "dedicated":
-        asyncio.run(settle(config, pools, training))
+        asyncio.run(settle(config, pools, training, models))
         return
-    asyncio.run(settle(config, pools))
-    asyncio.run(settle(config, (), training))
+    asyncio.run(settle(config, pools, models=models))
+    asyncio.run(settle(config, (), training, models))
 
 
 def show_rounds(directory: Path, as_json: bool) -> None:

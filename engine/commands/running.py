@@ -43,7 +43,7 @@ def start(plan: Plan, out: Path, as_json: bool) -> None:
 
 async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) -> None:
     """Play a plan into a new directory. Raises InputError when models or the place are refused, RunError in the run."""
-    placement = await settle(plan.config, set(plan.config.roles.values()))
+    placement = await settle(plan.config, set(plan.config.roles.values()), models=paths)
     crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
     rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
@@ -69,8 +69,10 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     extra = retry_keys(progress.ended) if retry_failed else []
     is_finished = progress.is_finished(plan) and not extra
     paths = {} if is_finished else prepare_models(plan, kept_commits(rundir.path))
-    placement = await settle(plan.config, () if is_finished else set(plan.config.roles.values()))
-    crew = _crew(plan, paths, {} if is_finished else read_serving(rundir), placement.node_ids)
+    serving = {} if is_finished else read_serving(rundir)
+    needed = {**paths, **{f"{name}, as served": path for name, path in serving.items()}}
+    placement = await settle(plan.config, () if is_finished else set(plan.config.roles.values()), models=needed)
+    crew = _crew(plan, paths, serving, placement.node_ids)
     if not is_finished:
         forecast_plan(plan, paths)
         await crew.check()

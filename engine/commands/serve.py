@@ -198,7 +198,7 @@ async def open_crew(plan: Serving, path: Path, rundir: "RunDirectory") -> AsyncI
     from engine.commands.placing import settle
     from engine.interrupt import Interrupt
 
-    places = (await settle(plan.config, (plan.pool,))).node_ids
+    places = (await settle(plan.config, (plan.pool,), models={plan.pool: path})).node_ids
     serving = {plan.pool: plan.checkpoint} if plan.checkpoint is not None else None
     crew = LocalCrew(plan.config, {plan.pool: path}, needs_embedder=False, serving=serving, places=places)
     task = asyncio.current_task()
