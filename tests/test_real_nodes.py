@@ -81,6 +81,13 @@ def assert_each_ended_once(records: list[EpisodeRecord], cases: int) -> None:
     assert set(paths.values()) == {1}
 
 
+def holding(text: str, *directories: Path) -> list[Path]:
+    """Return the files in which a text stands."""
+    files = [file for directory in directories for file in directory.rglob("*") if file.is_file()]
+    assert len(files) > 10
+    return [file for file in files if text.encode() in file.read_bytes()]
+
+
 def test_two_models_on_two_nodes_behind_a_token(
     tmp_path: Path, cluster: StartedCluster, models: tuple[Path, Path]
 ) -> None:
@@ -90,7 +97,9 @@ def test_two_models_on_two_nodes_behind_a_token(
     assert summary["episodes"] == {"completed": 4, "failed": 0, "cancelled": 0}
     records = records_of(run_dir)
     assert_each_ended_once(records, 4)
-    assert "one: 1 x (0 GPUs, 1 CPU), each on one node: 127.0.0." in err
+    places = re.findall(r"  (one|two): 1 x \(0 GPUs, 1 CPU\), each on one node: (127\.0\.0\.[23])\n", err)
+    assert len(places) == 2 and len(dict(places)) == len({address for _, address in places}) == 2
+    assert not holding(cluster.token, run_dir, cluster.directory / "ray") and cluster.token not in err
     replicas = {(step.role, step.reply.replica) for record in records for step in record.steps if step.reply}
     assert replicas == {("patient", "one/0"), ("therapist", "two/0")}
 
