@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.cluster import import_ray
 from actors.ray_token import MODE, TOKEN, TOKEN_PATH, OwnToken
 from engine.errors import BackendDown
 from tests.running import ROOT, run
@@ -36,6 +37,11 @@ async def main(directory):
 
 asyncio.run(main(Path(sys.argv[1])))
 """
+
+
+@pytest.fixture(autouse=True)
+def ray_on_loopback() -> None:
+    import_ray(None)  # what reads the token imports Ray too, and the first import decides for all tests behind
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.cluster import import_ray
 from actors.versions import make_reader, read_here, version_problems, version_table
 
 HERE = {"Python": "3.11.7", "Ray": "2.60.0", "Sandplay": "abc", "vLLM": "none", "torch": "none", "model m": "2 files"}
@@ -67,8 +68,7 @@ def test_what_is_read_tells_models_and_sources_apart(tmp_path: Path) -> None:
 
 
 def test_the_reader_travels_without_this_code() -> None:
-    from ray import cloudpickle
-
+    cloudpickle = import_ray(None).cloudpickle
     code = (
         "import pickle, sys; sys.modules['actors'] = sys.modules['engine'] = None;"
         "print(pickle.loads(sys.stdin.buffer.read())({})['Sandplay'])"
