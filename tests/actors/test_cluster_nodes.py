@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from actors.cluster import join_cluster, leave_cluster
-from actors.launch import _find_place, resolve_share
+from actors.launch import NoRoom, _find_place, resolve_share
 from actors.nodes import find_room, read_nodes
 from actors.placement import Node, Share, Wanted
 from actors.processes import ProcessTable
@@ -99,6 +99,19 @@ async def test_ray_puts_replicas_where_they_were_planned_and_what_they_hold_is_n
         nodes, _, again = await room(address, tmp_path, small, large, wait_s=20)
         await leave_cluster(table)
     assert not again.missing and {node.free.gpus for node in nodes} == {0, 4}
+
+
+async def test_a_place_that_nobody_has_is_waited_for_and_then_said(address: str, tmp_path: Path) -> None:
+    table = ProcessTable(tmp_path / "processes.json")
+    ray = await join_cluster(address, table, lambda _text: None)
+    spec = ModelSpec(name="large", path="/m", start_timeout_s=7, gpus=5.0)
+    said: list[str] = []
+    try:
+        with pytest.raises(NoRoom, match=r"large/0 must find a place within 7 s, got none \(asked CPU 1, GPU 5, free"):
+            await _find_place(ray, spec, RaySpec(address=address), Share(1, 5), 0, said.append)
+    finally:
+        await leave_cluster(table)
+    assert len(said) == 1 and "large/0: waiting for a place" in said[0]  # once, as long as nothing changes
 
 
 def test_the_command_shows_the_plan_and_refuses_in_time(address: str, tmp_path: Path) -> None:
