@@ -178,7 +178,7 @@ def test_without_room_for_what_was_lost_the_run_waits_for_a_node(tmp_path: Path,
         wait_until_calls(run_dir, 40, process)
         node_of(cluster, run_dir, "two/0").lose()
         assert process.stderr is not None
-        assert any("two/0: waiting for a place, asked CPU 1, free CPU 0 of CPU 1" in line for line in process.stderr)
+        assert any("two/0: waiting for a place, asked CPU 1, free" in line for line in process.stderr)
         cluster.add()
         summary, _ = finish(process, within_s=900)
         assert summary["episodes"] == {"completed": 24, "failed": 0, "cancelled": 0}
