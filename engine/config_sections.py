@@ -165,6 +165,16 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return found
 
 
+class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may leave this machine and the cluster. By default (`egress = "refuse"`) nothing starts that would send
+    texts to another host: no role's model, embedder or fine-tuning may be elsewhere. `"allow"` lets them.
+
+    `sandplay generate CONFIG.toml --dry-run` says who sees what; each run keeps it in `egress.jsonl`.
+    """
+
+    egress: Literal["refuse", "allow"] = "refuse"
+
+
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback.
 

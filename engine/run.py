@@ -15,6 +15,8 @@ from engine.backend import Backend, Embedder
 from engine.caches import cache_directory
 from engine.clock import Clock, SystemClock
 from engine.config_sections import prices_of
+from engine.egress import outlets
+from engine.egress_log import note_egress
 from engine.elapsed import played_s
 from engine.errors import RunError
 from engine.files import write_atomic
@@ -153,6 +155,7 @@ class Run:
         if self._reached():
             return
         self.panel.start()
+        self._note_egress()
         await self.crew.start()
         await self._fit()
         metrics = self._metrics()
@@ -167,6 +170,13 @@ class Run:
             self.ended_at = self.clock.now()
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
+
+    def _note_egress(self) -> None:
+        """Note where texts go; all shards send theirs alike, and one of them says so."""
+        if self.index == 0:
+            config = self.plan.config
+            found = outlets(config, self.plan.spec)
+            note_egress(self.rundir.path, config.privacy.egress, found, self.clock.time())
 
     async def close(self, *, is_hasty: bool) -> None:
         """Close the journal (sealing what has ended) and end everything that was started."""
