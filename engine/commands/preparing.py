@@ -13,6 +13,7 @@ from engine.config_sections import VllmConfig
 from engine.dryrun import Forecast, forecast, refuse_overflow
 from engine.egress import Outlet, outlets, refusals
 from engine.planning import Plan
+from engine.privacy.screening import Screened
 
 COMMITS: Final = "inputs/commits.json"
 """Which commit of the hub each model of a run is, where it comes from there."""
@@ -41,6 +42,7 @@ def prepare_models(
     from actors.hub import NotCached
     from engine.errors import InputError
 
+    say_personal(plan.personal)
     paths: dict[str, Path] = {}
     leaving = [] if is_dry else refusals([*outlets(plan.config, plan.spec), *more], plan.config.privacy.egress)
     problems = [*leaving, *engine_problems(plan.config)]
@@ -61,6 +63,14 @@ def prepare_models(
     if problems:
         raise InputError(problems)
     return paths
+
+
+def say_personal(personal: Screened) -> None:
+    """Say what of data that was read in looks personal or secret, if anything does."""
+    from engine.transcript import printable
+
+    if sentence := personal.sentence:
+        print(printable(f"warning: {sentence}", markup=False), file=sys.stderr)
 
 
 def prepare_one(name: str, model: VllmConfig, commit: str | None = None, *, is_local_only: bool = False) -> Path:

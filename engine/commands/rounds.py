@@ -26,13 +26,20 @@ def rounds(
     """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
     from engine import config as configuration
     from engine.commands.dev_exam import plan_with_exam
-    from engine.commands.preparing import commit_files, default_directory, forecast_plan, prepare_models
+    from engine.commands.preparing import (
+        commit_files,
+        default_directory,
+        forecast_plan,
+        prepare_models,
+        say_personal,
+    )
     from engine.planning import make_plan
 
     base = config.parent.absolute()
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     plan, dev = plan_with_exam(table, base)
     first = make_plan(plan.run, base)
+    say_personal(plan.personal)
     paths = prepare_models(first, more=rounds_outlets(plan, first.config))
     forecast_plan(first, paths)
     if dev is not None:
