@@ -171,7 +171,10 @@ def trainable(plan: Plan) -> list[str]:
 
 
 def _items(settings: Settings, plan: Plan, base: Path) -> tuple[list[Case], Screened]:
-    """Return the cases of the exam, and what is personal in them. Raises ConfigError for one whose condition is not known, or that is played."""
+    """Return the cases of the exam, and what is personal in them.
+
+    Raises ConfigError for one whose condition is not known, or that is played.
+    """
     exam = settings.exam
     if exam.tasks or not exam.num_items:
         return [], Screened()

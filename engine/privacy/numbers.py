@@ -79,7 +79,7 @@ _IDS: Final[tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...]] = (
 _DNI: Final = re.compile(r"(?<![\w.-])(?:\d{8}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z](?![\w-])", re.ASCII)
 
 _ABROAD: Final = re.compile(r"(?<![\w+])\+[1-9](?:[ .\-/()]{0,2}+\d){7,14}+(?!\d)", re.ASCII)
-_ABROAD_00: Final = re.compile(_FREE + r"00[1-9]\d{0,2}[ .\-/(](?:[ .\-/()]{0,2}+\d){6,13}+" + _ENDS, re.ASCII)
+_ABROAD_00: Final = re.compile(_FREE + r"(?<!\d )00[1-9]\d{0,2}[ .\-/(](?:[ .\-/()]{0,2}+\d){6,13}+" + _ENDS, re.ASCII)
 _AMERICAN: Final = re.compile(
     _FREE + r"(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}(?=([ .-])\d{3}\1)[ .-])[2-9]\d{2}[ .-]\d{4}" + _ENDS,
     re.ASCII,
