@@ -85,7 +85,7 @@ _AMERICAN: Final = re.compile(
     re.ASCII,
 )
 _NATIONAL: Final = re.compile(
-    r"(?<![\w.,:/+-])\(?0[1-9]\d{0,4}\)?(?: ?[.\-/] ?| )\d{2,8}+(?:([ .-])\d{2,8}+(?:\1\d{2,8}+){0,3}+)?+" + _ENDS,
+    _FREE + r"(?<!\d )\(?0[1-9]\d{0,4}\)?(?: ?[.\-/] ?| )\d{2,8}+(?:([ .-])\d{2,8}+(?:\1\d{2,8}+){0,3}+)?+" + _ENDS,
     re.ASCII,
 )
 _BEHIND_CUE: Final = re.compile(
