@@ -9,9 +9,10 @@ from typing import Final
 
 import msgspec
 
-from engine.egress import Outlet
+from engine.egress import Outlet, outlets
 from engine.errors import JournalError
 from engine.files import write_atomic
+from engine.planning import Plan
 
 FILE: Final = "egress.jsonl"
 
@@ -24,14 +25,19 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     outlets: tuple[Outlet, ...]
 
 
-def note_egress(directory: Path, egress: str, outlets: Sequence[Outlet], at: float) -> None:
+def note_egress(directory: Path, egress: str, found: Sequence[Outlet], at: float) -> None:
     """Note where texts go from now on, unless the last line says so already. Raises as `read_egress`, and OSError."""
     kept = read_egress(directory)
-    new = Noted(at=at, egress=egress, outlets=tuple(outlets))
+    new = Noted(at=at, egress=egress, outlets=tuple(found))
     if kept and msgspec.structs.replace(kept[-1], at=at) == new:
         return
     lines = b"".join(msgspec.json.encode(one) + b"\n" for one in [*kept, new])
     write_atomic(directory / FILE, lines)
+
+
+def note_run(plan: Plan, directory: Path, at: float) -> None:
+    """Note where the texts of a run go from now on; of several schedulers, their driver does. Raises as above."""
+    note_egress(directory, plan.config.privacy.egress, outlets(plan.config, plan.spec), at)
 
 
 def read_egress(directory: Path) -> list[Noted]:
