@@ -21,6 +21,7 @@ from engine.config_sections import (
     LimitsConfig,
     ModelConfig,
     PrinciplesConfig,
+    PrivacyConfig,
     RayConfig,
     SchedulerConfig,
     VllmConfig,
@@ -49,6 +50,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     embedder: EmbedderConfig = EmbedderConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     limits: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     ray: RayConfig = RayConfig()
 
     @property
@@ -61,6 +63,7 @@ OPERATIONAL = (
     "scheduler.*",
     "limits.*",
     "ray.*",
+    "privacy.egress",
     "embedder.base_url",
     "embedder.api_key_env",
     *(
