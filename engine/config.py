@@ -17,6 +17,7 @@ from engine.config_decode import decode
 from engine.config_sections import (
     LORA_RANKS,
     CasesConfig,
+    CorpusConfig,
     EmbedderConfig,
     LimitsConfig,
     ModelConfig,
@@ -28,6 +29,7 @@ from engine.config_sections import (
 )
 from engine.engine_table import ONLY_SPEED, model_problems
 from engine.errors import ConfigError, InputError
+from engine.targets import target_problems
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +46,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     protocol: dict[str, Any] = {}
     cases: CasesConfig = CasesConfig()
     principles: PrinciplesConfig = PrinciplesConfig()
+    corpus: CorpusConfig = CorpusConfig()
     models: dict[str, ModelConfig] = {}
     roles: dict[str, str] = {}
     embedder: EmbedderConfig = EmbedderConfig()
@@ -61,6 +64,7 @@ OPERATIONAL = (
     "scheduler.*",
     "limits.*",
     "ray.*",
+    "corpus.*",
     "embedder.base_url",
     "embedder.api_key_env",
     *(
@@ -191,6 +195,8 @@ def _problems(config: Config) -> list[str]:
         if isinstance(model, VllmConfig):
             found += model_problems(name, model, config.ray)
     found += _limit_problems(config)
+    if config.corpus.target:
+        found += target_problems("corpus.target", config.corpus.target, config.corpus.target_options)
     if config.shards < 1:
         found.append(f"shards must be >= 1, got {config.shards}")
     if not config.models:

@@ -36,6 +36,19 @@ class PrinciplesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     source: str = "bundled"
 
 
+class CorpusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a run is kept beside its directory.
+
+    `target` is the URI of a folder, "s3://bucket/prefix", gs, abfs, hdfs or file: sealed parts are copied into a folder
+    of the run's name there while it is played, the rest of the run at its end ("" copies nothing). A target that fails
+    never ends a run. `target_options` are those of the URI in pyarrow, such as `region`, `endpoint_override` and
+    `scheme`. Credentials come from the environment or the profile that pyarrow reads, never from here.
+    """
+
+    target: str = ""
+    target_options: dict[str, str] = {}
+
+
 class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vllm", tag_field="kind"):
     """A pool of vLLM replicas.
 

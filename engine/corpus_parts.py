@@ -60,18 +60,35 @@ def read_manifest(rundir: RunDirectory, index: int) -> Manifest:
     """
     path = rundir.manifest(index)
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        data = path.read_bytes()
     except FileNotFoundError:
         return Manifest(journal=index)
-    except (OSError, msgspec.DecodeError) as error:
-        raise JournalError(
-            f"a manifest must be readable JSON, got {error} in {path}: restore it from a copy"
-        ) from error
-    if manifest.version != 1:
-        raise JournalError(f"the manifest's version must be 1, got {manifest.version} in {path}: use a newer Sandplay")
+    except OSError as error:
+        raise _unreadable(error, str(path)) from error
+    manifest = decode_manifest(data, str(path))
     for part in manifest.parts:
         _require_whole(rundir.episodes / part.file, part)
     return manifest
+
+
+def decode_manifest(data: bytes, place: str) -> Manifest:
+    """Return the manifest that these bytes are. Raises JournalError naming where they lie."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise _unreadable(error, place) from error
+    if manifest.version != 1:
+        raise JournalError(f"the manifest's version must be 1, got {manifest.version} in {place}: use a newer Sandplay")
+    return manifest
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return a manifest as it is kept."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+
+
+def _unreadable(error: Exception, place: str) -> JournalError:
+    return JournalError(f"a manifest must be readable JSON, got {error} in {place}: restore it from a copy")
 
 
 def _require_whole(path: Path, part: Part) -> None:
@@ -117,7 +134,7 @@ def keep_part(rundir: RunDirectory, part: Part, data: bytes) -> Part:
 def name_part(rundir: RunDirectory, manifest: Manifest, part: Part) -> Manifest:
     """Write the manifest with one more part, which counts from here on; return it. Raises OSError."""
     grown = msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
-    write_atomic(rundir.manifest(manifest.journal), msgspec.json.format(msgspec.json.encode(grown), indent=1))
+    write_atomic(rundir.manifest(manifest.journal), encode_manifest(grown))
     return grown
 
 

@@ -50,7 +50,14 @@ class Journal:
 
     is_kept = True
 
-    def __init__(self, rundir: RunDirectory, store: Store, manifest: Manifest, seal_every: int) -> None:
+    def __init__(
+        self,
+        rundir: RunDirectory,
+        store: Store,
+        manifest: Manifest,
+        seal_every: int,
+        named: Callable[[Manifest], None] | None = None,
+    ) -> None:
         self.rundir = rundir
         self._store = store
         self._ended: dict[EpisodeKey, Status] = dict(sealed_keys(rundir, manifest))
@@ -64,15 +71,24 @@ class Journal:
         self._live = _live_rows(store)
         self._next_id = store.last_id() + 1
         self._next_seq = max([manifest.last_seq, *(seq for seq, _ in unsealed)]) + 1
-        self._writer = Writer(store, rundir, manifest, seal_every=seal_every, unsealed=unsealed)
+        self._writer = Writer(store, rundir, manifest, seal_every=seal_every, unsealed=unsealed, named=named)
 
     @classmethod
-    def open(cls, rundir: RunDirectory, *, index: int = 0, seal_every: int = 256, exclusive: bool = False) -> "Journal":
+    def open(
+        cls,
+        rundir: RunDirectory,
+        *,
+        index: int = 0,
+        seal_every: int = 256,
+        exclusive: bool = False,
+        named: Callable[[Manifest], None] | None = None,
+    ) -> "Journal":
         """Open or begin the journal with that index; blocking. The caller holds the directory's lock.
 
         `seal_every` terminal episodes become one part. `exclusive` does without shared memory, for network file
-        systems. Rows of sealed episodes and left-over parts are removed. Raises JournalError when the database is
-        damaged, locked by another process for 10 s, or not writable.
+        systems. `named` is called with the manifest as it stands and, on another thread, with each new one. Rows of
+        sealed episodes and left-over parts are removed. Raises JournalError when the database is damaged, locked by
+        another process for 10 s, or not writable.
         """
         path = rundir.journal(index)
         store: Store | None = None
@@ -80,7 +96,7 @@ class Journal:
             manifest = read_manifest(rundir, index)
             remove_leftovers(rundir, manifest)
             store = Store(path, exclusive=exclusive)
-            return cls(rundir, store, manifest, seal_every)
+            return cls(rundir, store, manifest, seal_every, named)
         except (sqlite3.Error, OSError, msgspec.MsgspecError, JournalError) as error:
             if store is not None:
                 store.close()

@@ -29,6 +29,7 @@ from engine.retry import RetryPolicy
 from engine.run_control import RunControl
 from engine.rundir import RunDirectory
 from engine.scheduler import Scheduler
+from engine.uploader import Uploader
 
 PANEL_INTERVAL_S = 0.5
 
@@ -111,7 +112,13 @@ class Run:
         self.keys = keys
         self.clock: Clock = SystemClock()
         self.index = journal
-        self.journal = Journal.open(rundir, index=journal, seal_every=plan.config.scheduler.seal_every)
+        self.uploader = Uploader(rundir, plan.config.corpus, journal, panel.say) if plan.config.corpus.target else None
+        self.journal = Journal.open(
+            rundir,
+            index=journal,
+            seal_every=plan.config.scheduler.seal_every,
+            named=self.uploader.take if self.uploader is not None else None,
+        )
         self._metrics_path = rundir.metrics_of(journal)
         self.before = self.journal.totals()
         self.scheduler: Scheduler | None = None
@@ -174,6 +181,8 @@ class Run:
         try:
             await self.journal.close()
         finally:
+            if self.uploader is not None:
+                await self.uploader.close(is_hasty=is_hasty)
             if is_hasty:
                 self.crew.abort()
             else:
@@ -275,11 +284,14 @@ class Run:
                 metrics.lag(max(now - due, 0.0))
                 self._observe(metrics, now)
                 if log.is_due(now):
-                    log.write(now, self.clock.time(), metrics.drain(now))
+                    log.write(now, self.clock.time(), self._gauges(metrics, now))
         finally:
             now = self.clock.now()
             self._observe(metrics, now)
-            log.write(now, self.clock.time(), metrics.drain(now))
+            log.write(now, self.clock.time(), self._gauges(metrics, now))
+
+    def _gauges(self, metrics: Metrics, now: float) -> dict[str, float | None]:
+        return metrics.drain(now) | (self.uploader.gauges() if self.uploader is not None else {})
 
     def _observe(self, metrics: Metrics, now: float) -> None:
         for name, backend in self.crew.pools.items():

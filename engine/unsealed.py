@@ -24,7 +24,8 @@ SealRow = tuple[int, bytes]
 class Unsealed:
     """What has ended and is in no part yet. `rows` are those the store holds already, in order of seq.
 
-    `wake` is called from another thread when `is_ready` becomes true.
+    `wake` is called from another thread when `is_ready` becomes true, `named` with the manifest
+    as it stands and each that is durable from then on.
     """
 
     def __init__(
@@ -35,13 +36,17 @@ class Unsealed:
         seal_every: int,
         rows: Sequence[SealRow],
         wake: Callable[[], None],
+        named: Callable[[Manifest], None] | None = None,
     ) -> None:
         self.manifest = manifest
         self._store, self._rundir, self._seal_every, self._wake = store, rundir, seal_every, wake
+        self._named = named
         self._rows = deque(rows)
         self._num_bytes = sum(len(body) for _, body in rows)
         self._sealer = Sealer()
         self._job: Job | None = None
+        if named is not None and manifest.parts:
+            named(manifest)
 
     @property
     def is_ready(self) -> bool:
@@ -101,6 +106,8 @@ class Unsealed:
     def _name(self, part: Part) -> None:
         self._job = None
         self.manifest = name_part(self._rundir, self.manifest, part)
+        if self._named is not None:
+            self._named(self.manifest)
         self._store.prune_sealed(part.last_seq)
         while self._rows and self._rows[0][0] <= part.last_seq:
             self._num_bytes -= len(self._rows.popleft()[1])

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from actors.crew import LocalCrew
 from actors.processes import ProcessTable
+from engine.commands.keeping import kept_inside, leave_copy
 from engine.commands.lending import Lent, open_run
 from engine.commands.placing import settle
 from engine.commands.preparing import forecast_plan, prepare_models
@@ -107,7 +108,7 @@ class Ablation:
         found = {}
         for arm, plan in arms.items():
             try:
-                found[arm] = _take_up(plan, self.directory / arm)
+                found[arm] = _take_up(kept_inside(plan, self.directory.name), self.directory / arm)
             except InputError as refused:
                 problems += [f"{arm}: {problem}" for problem in refused.problems]
             except ProtocolDrift as changed:
@@ -148,6 +149,7 @@ class Ablation:
         rundir = open_run(plan, self.directory / arm)
         with rundir.lock():
             result = await play(plan, rundir, Lent(crew), panel, list(plan.keys()))
+            leave_copy(rundir, plan.config.corpus, is_hasty=result.interrupted is not None)
         return result.interrupted or (1 if result.num_unplayed else 0)
 
     async def _is_finished(self, arm: str) -> bool:

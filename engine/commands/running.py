@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from engine.bill import make_bill
+from engine.commands.keeping import leave_copy, look_at_target
 from engine.commands.placing import settle
 from engine.commands.preparing import commit_files, forecast_plan, kept_commits, prepare_models
 from engine.commands.report import leave_report
@@ -46,6 +47,7 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     placement = await settle(plan.config, set(plan.config.roles.values()))
     crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
+    await look_at_target(out, plan.config.corpus)
     rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
     with rundir.lock():
         try:
@@ -146,6 +148,7 @@ def _finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> 
         size=AT_END if result.interrupted is None else IN_HASTE,
         sections=report.sections if report else (),
     )
+    summary |= leave_copy(rundir, plan.config.corpus, is_hasty=result.interrupted is not None)
     if as_json:
         print(json.dumps(summary | (report.figures if report else {})), flush=True)
     elif report is not None:
