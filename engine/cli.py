@@ -92,6 +92,7 @@ def generate(
     import uvloop
 
     from engine import config as configuration
+    from engine.commands.datasets import bring_datasets
     from engine.commands.dry_run import print_forecast
     from engine.commands.placing import plan_placement
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
@@ -101,7 +102,8 @@ def generate(
     if like is not None and not dry_run:
         raise typer.BadParameter("--like says what to expect: add --dry-run")
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
-    plan = make_plan(table, config.parent.absolute())
+    datasets = bring_datasets(table, is_local_only=dry_run)
+    plan = make_plan(table, config.parent.absolute(), datasets=datasets)
     paths = prepare_models(plan, is_dry=dry_run)
     figures = forecast_plan(plan, paths, is_dry=dry_run)
     if dry_run:

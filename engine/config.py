@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from engine.cases.datasets import is_dataset
 from engine.config_decode import decode
 from engine.config_sections import (
     LORA_RANKS,
@@ -183,6 +184,10 @@ def _problems(config: Config) -> list[str]:
         found.append(f"cases.repeats must be >= 1, got {config.cases.repeats}")
     if config.cases.limit < 0:
         found.append(f"cases.limit must be >= 0 (0 plays all), got {config.cases.limit}")
+    for where, section in (("cases", config.cases), ("principles", config.principles)):
+        if section.revision is not None and not is_dataset(section.source):
+            rule = f"{where}.revision must be left out for {section.source}, got {section.revision!r}"
+            found.append(f"{rule}: only a data set of the hub has revisions")
     for name, model in config.models.items():
         found += _minima(f"models.{name}", model, model.minima) + prices_of(model).problems(f"models.{name}")
         if isinstance(model, VllmConfig) and not 0 < model.gpu_memory_utilization <= 1:

@@ -22,18 +22,27 @@ def enough_lora_rank(rank: int) -> int:
 class CasesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which cases are played. `limit` 0 means all; each is played `repeats` times.
 
-    `source` is "bundled", "sampled" (drawn from the seed, `limit` of them), or a file: JSON, JSONL or Parquet.
+    `source` is "bundled", "sampled" (drawn from the seed, `limit` of them), a file (JSON, JSONL or Parquet), or a file
+    of a data set of the Hugging Face hub: "hf:ORG/NAME:FILE", without `:FILE` where only one fits. `revision` is a
+    branch, tag or commit of it. `columns` says which column of a file a field is read from, where its name is another;
+    columns that are no fields are then left out.
     """
 
     source: str = "bundled"
+    revision: str | None = None
+    columns: dict[str, str] = {}
     limit: int = 0
     repeats: int = 1
 
 
 class PrinciplesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the groups of behavior principles come from: "bundled", a JSON object of lists by group, or a CSV file."""
+    """Where the groups of behavior principles come from: "bundled", a JSON object of lists by group, or a CSV file.
+
+    The file may be one of a data set of the Hugging Face hub, as that of cases, with its `revision`.
+    """
 
     source: str = "bundled"
+    revision: str | None = None
 
 
 class CorpusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -90,7 +90,7 @@ def claim(rundir: RunDirectory, target: Target) -> None:
 def copy_files(
     rundir: RunDirectory, target: Target, patterns: Sequence[str], sizes: Mapping[str, int] | None = None
 ) -> None:
-    """Copy what matches in a run's directory, but for files that stand there with the size in `sizes`. Raises OSError."""
+    """Copy what matches in a run's directory, but for files that stand there with their size. Raises OSError."""
     for path in (found for pattern in patterns for found in sorted(rundir.path.glob(pattern)) if found.is_file()):
         name, data = str(path.relative_to(rundir.path)), path.read_bytes()
         if sizes is None or sizes.get(name) != len(data):

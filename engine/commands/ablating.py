@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from actors.crew import LocalCrew
 from actors.processes import ProcessTable
+from engine.cases.datasets import Dataset
 from engine.commands.keeping import kept_inside, leave_copy
 from engine.commands.lending import Lent, open_run
 from engine.commands.placing import settle
@@ -33,9 +34,11 @@ OWN: Final = frozenset({REPORT, PICTURE, "driver.lock", "gate.lock", "processes.
 """What lies in an ablation's directory beside its arms."""
 
 
-def plan_arms(table: Mapping[str, Any], base: Path, names: list[str]) -> dict[str, Plan]:
+def plan_arms(
+    table: Mapping[str, Any], base: Path, names: list[str], datasets: Mapping[str, Dataset] | None = None
+) -> dict[str, Plan]:
     """Return the plan of each arm of a configuration, `full` first. Raises InputError with every problem found."""
-    whole = make_plan(table, base)
+    whole = make_plan(table, base, datasets=datasets)
     problems = []
     if whole.config.shards != 1:
         problems.append(f"shards must be 1 in an ablation, got {whole.config.shards}: add replicas instead")
@@ -50,7 +53,8 @@ def plan_arms(table: Mapping[str, Any], base: Path, names: list[str]) -> dict[st
         raise InputError([*problems, *refused.problems]) from None
     if problems:
         raise InputError(problems)
-    return {arm: make_plan(_arm_table(table, arm, own, whole), base) for arm, own in settings.items()}
+    tables = {arm: _arm_table(table, arm, own, whole) for arm, own in settings.items()}
+    return {arm: make_plan(own, base, datasets=datasets) for arm, own in tables.items()}
 
 
 def _settings(whole: Plan, names: list[str]) -> dict[str, dict[str, Any]]:

@@ -24,21 +24,23 @@ def rounds(
 ) -> None:
     """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
     from engine import config as configuration
+    from engine.commands.datasets import bring_datasets
     from engine.commands.dev_exam import plan_with_exam
     from engine.commands.preparing import commit_files, default_directory, forecast_plan, prepare_models
     from engine.planning import make_plan
 
     base = config.parent.absolute()
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
-    plan, dev = plan_with_exam(table, base)
-    first = make_plan(plan.run, base)
+    datasets = bring_datasets(table)
+    plan, dev = plan_with_exam(table, base, datasets)
+    first = make_plan(plan.run, base, datasets=datasets)
     paths = prepare_models(first)
     forecast_plan(first, paths)
     if dev is not None:
         forecast_plan(dev.plan(plan.run, plan.model, base), paths)
     settle_rounds(plan, first.config)
     directory = (out or default_directory(str(plan.run["name"]))).absolute()
-    create(directory, plan, dev, commit_files(paths))
+    create(directory, plan, dev, commit_files(paths, first.commits))
     _go(plan, directory, paths, as_json)
 
 

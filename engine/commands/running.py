@@ -48,7 +48,7 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
     await look_at_target(out, plan.config.corpus)
-    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
+    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
     with rundir.lock():
         try:
             result = await _play(plan, rundir, crew, paths, [])
