@@ -35,9 +35,10 @@ MANY: Final = 20
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Which run it is: a number drawn for it."""
+    """Which run it is, by a number drawn for it, and the name of its folder at targets, wherever its directory goes."""
 
     run: str
+    folder: str
 
 
 class CopyState(msgspec.Struct, frozen=True):
@@ -49,7 +50,9 @@ class CopyState(msgspec.Struct, frozen=True):
 
 def place_of(rundir: RunDirectory, config: CorpusConfig) -> Target:
     """Return a run's folder at its target. Raises as `Target.open` does."""
-    return Target.open(config.target, config.target_options).inside(rundir.path.name)
+    own = rundir.path / IDENTITY
+    folder = msgspec.json.decode(own.read_bytes(), type=Identity).folder if own.is_file() else rundir.path.name
+    return Target.open(config.target, config.target_options).inside(folder)
 
 
 def refuse_taken(rundir: RunDirectory, target: Target) -> bool:
@@ -82,7 +85,7 @@ def claim(rundir: RunDirectory, target: Target) -> None:
         return
     own = rundir.path / IDENTITY
     if not own.is_file():
-        write_atomic(own, msgspec.json.encode(Identity(uuid.uuid4().hex)))
+        write_atomic(own, msgspec.json.encode(Identity(uuid.uuid4().hex, rundir.path.name)))
     target.put(IDENTITY, own.read_bytes())
     copy_files(rundir, target, ALWAYS)
 

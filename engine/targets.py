@@ -5,7 +5,9 @@ environment or the profile that pyarrow reads, never from a URI. Knows nothing o
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from engine.errors import InputError
 from engine.files import TMP_SUFFIX, write_atomic
+from engine.signals import STORE_THREAD
 from engine.transcript import one_line
 
 T = TypeVar("T")
@@ -91,7 +94,7 @@ class Target:
             raise InputError(
                 f"{place} must be a target that pyarrow takes, got {one_line(str(refused), 200)}"
             ) from None
-        return cls(file_system, path, place)
+        return cls(_patient(file_system) if parts.scheme == "s3" else file_system, path, place)
 
     def inside(self, name: str) -> "Target":
         """Return a folder in this one."""
@@ -148,7 +151,8 @@ class Target:
 def retried(call: Callable[[], T], go_on: Callable[[], bool] = lambda: True) -> T:
     """Return what a call on targets returns, tried a few times while `go_on` says so.
 
-    Raises its last OSError, and anything else at once.
+    Signals reach a main thread meanwhile: the call is then made on another one. Raises its last OSError, and anything
+    else at once.
     """
     import stamina
     from stamina.instrumentation import set_on_retry_hooks
@@ -160,8 +164,27 @@ def retried(call: Callable[[], T], go_on: Callable[[], bool] = lambda: True) -> 
         timeout=None,
         wait_max=MAX_WAIT_S,
     )
-    found: T = retry(call)()
-    return found
+    if threading.current_thread() is not threading.main_thread():
+        found: T = retry(call)()
+        return found
+    answer: Future[T] = Future()
+    threading.Thread(target=_answer, args=(answer, retry(call)), name=f"{STORE_THREAD}call", daemon=True).start()
+    return answer.result()
+
+
+def _answer(answer: "Future[T]", call: Callable[[], T]) -> None:
+    try:
+        answer.set_result(call())
+    except Exception as error:  # noqa: BLE001  raised where the answer is waited for
+        answer.set_exception(error)
+
+
+def _patient(file_system: Any) -> Any:
+    """Return a store that gives up on a server that does not answer after half a minute; five are the default."""
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    _, (options,) = file_system.__reduce__()  # as it is pickled: every option by name
+    return S3FileSystem(**options, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from engine.config_sections import CorpusConfig
 from engine.corpus_parts import Manifest
 from engine.run_copy import JournalCopy, claim, copy_problem, place_of
 from engine.rundir import RunDirectory
+from engine.signals import STORE_THREAD
 from engine.targets import retried
 
 HASTE_S: Final = 2.0
@@ -38,7 +39,7 @@ class Uploader:
         with self._changed:
             self._wanted, self._num_wanted = manifest, len(manifest.parts)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"copy-{self._index}", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=f"{STORE_THREAD}{self._index}", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
