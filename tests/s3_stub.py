@@ -18,7 +18,8 @@ KEYS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "hush", "AWS_EC
 class Store:
     """What is served: objects by "bucket/key", and the requests that came, as (method, "bucket/key").
 
-    `fault` may answer a request with a status instead, before anything is done; it runs on the server's threads.
+    `fault` may answer a request with a status instead, before anything is done, 0 for no answer at all; it runs on the
+    server's threads.
     """
 
     def __init__(self) -> None:
@@ -81,6 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
         data = self._body()
         self.store.requests.append((self.command, self._key))
         status = self.store.fault(self.command, self._key)
+        if status == 0:
+            self.close_connection = True
+            return None
         if status is not None:
             text = f"<Error><Code>{CODES[status]}</Code><Message>no</Message></Error>"
             return self._send(status, text.encode())
