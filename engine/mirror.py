@@ -24,7 +24,7 @@ from engine.rundir import RunDirectory
 from engine.targets import Target, retried
 from engine.transcript import one_line, printable
 
-_MANIFEST: Final = re.compile(r"episodes/\d{3,}\.manifest\.json", re.ASCII)
+_MANIFEST: Final = re.compile(r"episodes/\d{3,}\.manifest\.jsonl", re.ASCII)
 _PART: Final = re.compile(r"\d{3,}-\d{5,}\.parquet", re.ASCII)
 _MIB: Final = 1 << 20
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from engine.config_sections import CorpusConfig
-from engine.corpus_parts import Manifest, Part, decode_manifest, encode_manifest, read_manifest
+from engine.corpus_parts import Part, decode_manifest, encode_manifest, read_manifest
 from engine.errors import InputError, JournalError
 from engine.files import write_atomic
 from engine.rundir import RunDirectory
@@ -32,6 +32,8 @@ AT_END: Final = (
 
 MANY: Final = 20
 """Parts after which one is told how far it is."""
+NAMED_PER_NEW: Final = 64
+"""A manifest at the target is written again for each new part per so many named ones: its bytes grow with the run."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -101,52 +103,59 @@ def copy_files(
 
 
 class JournalCopy:
-    """The sealed parts of one journal at the target."""
+    """The sealed parts of one journal at the target; keeps two numbers, however long the run is."""
 
     def __init__(self, rundir: RunDirectory, target: Target, index: int) -> None:
-        self._rundir = rundir
-        self._target = target
+        self.num_named = self.num_sealed = 0
+        self._rundir, self._target, self._index = rundir, target, index
         self._name = f"episodes/{rundir.manifest(index).name}"
-        self._named: Manifest | None = None
-        self._sizes: dict[str, int] = {}
+        self._num_there: int | None = None
 
-    @property
-    def num_named(self) -> int:
-        """Parts that the target's manifest is known to name."""
-        return 0 if self._named is None else len(self._named.parts)
+    def bring(self, go_on: Callable[[], bool] = lambda: True, *, is_last: bool = False) -> None:
+        """Copy the sealed parts that the target lacks, and the manifest that names them, while `go_on` says so.
 
-    def bring(self, manifest: Manifest, go_on: Callable[[], bool] = lambda: True) -> None:
-        """Copy the parts that the target lacks, each followed by the manifest that names it, while `go_on` says so.
-
+        A manifest is written whole, so that of a long run names its newest parts only by and by, unless this `is_last`.
         Called again after a failure it goes on. Raises OSError; JournalError when a part here is damaged, or the target
         names parts that the run does not have.
         """
-        if self._named is None:
-            self._named = self._look(manifest)
-        for place, part in enumerate(manifest.parts):
+        parts = read_manifest(self._rundir, self._index).parts
+        self.num_sealed = len(parts)
+        if self._num_there is None:
+            self._num_there = self._look(parts)
+        for part in parts[self._num_there :]:
             if not go_on():
                 return
-            if self._sizes.get(part.file) != part.size or place >= self.num_named:
-                self._target.put(f"episodes/{part.file}", _whole(self._rundir.episodes / part.file, part))
-                self._sizes[part.file] = part.size
-            if place >= self.num_named:
-                grown = msgspec.structs.replace(manifest, parts=manifest.parts[: place + 1])
-                self._target.put(self._name, encode_manifest(grown))
-                self._named = grown
+            self._put(part)
+            self._num_there += 1
+            if self._num_there - self.num_named > self.num_named // NAMED_PER_NEW:
+                self._put_names(parts)
+        if is_last and self.num_named < self._num_there:
+            self._put_names(parts)
 
-    def _look(self, manifest: Manifest) -> Manifest:
-        """Return what the target names, which is the beginning of what the run has."""
-        self._sizes = self._target.sizes("episodes")
+    def _look(self, parts: Sequence[Part]) -> int:
+        """Make whole what the target names, which is the beginning of what the run has; return how much that is."""
+        sizes = self._target.sizes("episodes")
         try:
-            named = decode_manifest(self._target.get(self._name), f"{self._target.place}/{self._name}")
+            named = decode_manifest(self._target.get(self._name), f"{self._target.place}/{self._name}").parts
         except FileNotFoundError:
-            named = Manifest(journal=manifest.journal)
-        if named.parts != manifest.parts[: len(named.parts)]:
+            named = ()
+        if named != parts[: len(named)]:
             raise JournalError(
                 f"a run must have every part that its target names, got others in {self._target.place}: "
                 "bring it anew with sandplay fetch-run, or choose another corpus.target"
             )
-        return named
+        for part in named:
+            if sizes.get(part.file) != part.size:
+                self._put(part)
+        self.num_named = len(named)
+        return len(named)
+
+    def _put(self, part: Part) -> None:
+        self._target.put(f"episodes/{part.file}", _whole(self._rundir.episodes / part.file, part))
+
+    def _put_names(self, parts: Sequence[Part]) -> None:
+        self._target.put(self._name, encode_manifest(self._index, parts[: self._num_there]))
+        self.num_named = self._num_there or 0
 
 
 def _whole(path: Path, part: Part) -> bytes:
@@ -165,22 +174,22 @@ def complete(rundir: RunDirectory, config: CorpusConfig, say: Callable[[str], No
     claim(rundir, target)
     parts = 0
     for index in manifest_indices(rundir):
-        manifest, copy = read_manifest(rundir, index), JournalCopy(rundir, target, index)
-        copy.bring(manifest, _telling(copy, manifest, say))
+        copy = JournalCopy(rundir, target, index)
+        copy.bring(_telling(copy, say), is_last=True)
         parts += copy.num_named
     copy_files(rundir, target, ALWAYS, target.sizes())  # they are identity: none ever changes
     copy_files(rundir, target, AT_END)
     return CopyState(target.place, parts)
 
 
-def _telling(copy: JournalCopy, manifest: Manifest, say: Callable[[str], None]) -> Callable[[], bool]:
-    num_parts, told = len(manifest.parts), 0
+def _telling(copy: JournalCopy, say: Callable[[str], None]) -> Callable[[], bool]:
+    told = 0
 
     def tell() -> bool:
         nonlocal told
         if copy.num_named >= told + MANY:
             told = copy.num_named
-            say(f"copying parts of journal {manifest.journal}: {told} of {num_parts}")
+            say(f"copying parts: {told} of {copy.num_sealed}")
         return True
 
     return tell
@@ -188,5 +197,5 @@ def _telling(copy: JournalCopy, manifest: Manifest, say: Callable[[str], None]) 
 
 def manifest_indices(rundir: RunDirectory) -> list[int]:
     """Return the indices of the journals that have sealed parts, ascending."""
-    names = (path.name.split(".")[0] for path in rundir.episodes.glob("*.manifest.json"))
+    names = (path.name.split(".")[0] for path in rundir.episodes.glob("*.manifest.jsonl"))
     return sorted(int(name) for name in names if name.isdigit())

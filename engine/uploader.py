@@ -1,17 +1,15 @@
 """The thread that copies a journal's sealed parts to the run's target while it is played.
 
 Invariant: it holds up nobody and ends nothing: what a target does wrong is counted, said and tried again with the next
-part; the newest manifest is all that waits. Knows nothing of dialogues.
+part; nothing is queued, for the manifest says what there is. Knows nothing of dialogues.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from engine.config_sections import CorpusConfig
-from engine.corpus_parts import Manifest
 from engine.run_copy import JournalCopy, claim, copy_problem, place_of
 from engine.rundir import RunDirectory
 from engine.signals import STORE_THREAD
@@ -22,22 +20,21 @@ HASTE_S: Final = 2.0
 
 
 class Uploader:
-    """Copies what `take` is given, the newest first and only. `say` gets a line when the target fails or is back."""
+    """Copies what is sealed whenever it is woken. `say` gets a line when the target fails, and when it is back."""
 
     def __init__(self, rundir: RunDirectory, config: CorpusConfig, index: int, say: Callable[[str], None]) -> None:
         self.num_failures = 0
         self._rundir, self._config, self._index, self._say = rundir, config, index, say
         self._copy: JournalCopy | None = None
         self._changed = threading.Condition()
-        self._wanted: Manifest | None = None
-        self._num_wanted = 0
+        self._is_woken = False
         self._is_failing = self._is_closing = False
         self._thread: threading.Thread | None = None
 
-    def take(self, manifest: Manifest) -> None:
-        """Copy what this manifest names and the target lacks; never blocks."""
+    def wake(self) -> None:
+        """Copy what is sealed and the target lacks; never blocks."""
         with self._changed:
-            self._wanted, self._num_wanted = manifest, len(manifest.parts)
+            self._is_woken = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"{STORE_THREAD}{self._index}", daemon=True)
                 self._thread.start()
@@ -56,30 +53,30 @@ class Uploader:
         num_named = 0 if self._copy is None else self._copy.num_named
         return {
             "target/parts": num_named,
-            "target/missing": max(self._num_wanted - num_named, 0),
+            "target/missing": None if self._copy is None else self._copy.num_sealed - num_named,
             "target/failures": self.num_failures,
         }
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted is not None or self._is_closing)
-                wanted, self._wanted = self._wanted, None
-            if wanted is None or self._is_closing:
+                self._changed.wait_for(lambda: self._is_woken or self._is_closing)
+                self._is_woken = False
+            if self._is_closing:
                 return
             try:
-                retried(partial(self._bring, wanted), lambda: not self._is_closing)
+                retried(self._bring, lambda: not self._is_closing)
             except Exception as error:  # noqa: BLE001  whatever a target does, the run goes on
                 self._failed(error)
             else:
                 self._succeeded()
 
-    def _bring(self, manifest: Manifest) -> None:
+    def _bring(self) -> None:
         if self._copy is None:
             target = place_of(self._rundir, self._config)
             claim(self._rundir, target)
             self._copy = JournalCopy(self._rundir, target, self._index)
-        self._copy.bring(manifest, lambda: not self._is_closing)
+        self._copy.bring(lambda: not self._is_closing)
 
     def _failed(self, error: Exception) -> None:
         self.num_failures += 1

@@ -16,7 +16,7 @@ from tests.running import StubProcess, free_port, run, start, stub_process, writ
 from tests.s3_stub import KEYS, Store, serve_store
 
 FOLDER = "bucket/runs/first"
-MANIFEST = f"{FOLDER}/episodes/000.manifest.json"
+MANIFEST = f"{FOLDER}/episodes/000.manifest.jsonl"
 
 
 @pytest.fixture

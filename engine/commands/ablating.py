@@ -152,7 +152,7 @@ class Ablation:
         panel.say(f"playing {arm}")
         rundir = open_run(plan, self.directory / arm)
         with rundir.lock():
-            result = await play(plan, rundir, Lent(crew), panel, list(plan.keys()))
+            result = await play(plan, rundir, Lent(crew), panel)
             leave_copy(rundir, plan.config.corpus, is_hasty=result.interrupted is not None)
         return result.interrupted or (1 if result.num_unplayed else 0)
 

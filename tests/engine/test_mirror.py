@@ -54,7 +54,7 @@ def test_a_part_that_is_not_there_is_refused(far: Path, tmp_path: Path) -> None:
 
 
 def test_names_that_lead_elsewhere_are_refused(far: Path, tmp_path: Path) -> None:
-    manifest = far / "episodes" / "000.manifest.json"
+    manifest = far / "episodes" / "000.manifest.jsonl"
     write_atomic(manifest, manifest.read_bytes().replace(b"000-00001.parquet", b"../../escaped.txt"))
     assert "must have a part's name, got '../../escaped.txt'" in refuse(far.as_uri(), tmp_path / "back")
     assert not (tmp_path / "escaped.txt").exists()

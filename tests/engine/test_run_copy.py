@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.config_sections import CorpusConfig
-from engine.corpus_parts import Manifest, decode_manifest, name_part, read_manifest
+from engine.corpus_parts import decode_manifest, name_part, read_manifest
 from engine.errors import InputError, JournalError
 from engine.record import EpisodeKey
 from engine.run_copy import IDENTITY, JournalCopy, claim, complete, place_of, refuse_taken
@@ -39,17 +40,11 @@ def make_sealed(path: Path, num_parts: Sequence[int] = (2, 1)) -> RunDirectory:
     return rundir
 
 
-def grow(rundir: RunDirectory, index: int, number: int) -> Manifest:
-    manifest = read_manifest(rundir, index)
-    for _ in range(number):
-        seq = manifest.last_seq + 1
-        part = put_part(rundir, manifest, [make_record(EpisodeKey(f"c{index}-{seq}"))])
-        manifest = name_part(rundir, manifest, type(part)(**{**_fields(part), "first_seq": seq, "last_seq": seq}))
-    return manifest
-
-
-def _fields(part: object) -> dict[str, object]:
-    return {name: getattr(part, name) for name in part.__struct_fields__}  # type: ignore[attr-defined]
+def grow(rundir: RunDirectory, index: int, number: int) -> None:
+    extent = read_manifest(rundir, index).extent
+    for seq in range(extent.last_seq + 1, extent.last_seq + 1 + number):
+        record = msgspec.structs.replace(make_record(EpisodeKey(f"c{index}-{seq}")), seq=seq)
+        extent = name_part(rundir, extent, put_part(rundir, extent, [record]))
 
 
 def config_of(store: Store) -> CorpusConfig:
@@ -58,7 +53,7 @@ def config_of(store: Store) -> CorpusConfig:
 
 def named_at(store: Store) -> int:
     """Check that every manifest at the target names only parts that stand there whole; return how many it names."""
-    manifests = [data for key, data in store.objects.items() if key.endswith(".manifest.json")]
+    manifests = [data for key, data in store.objects.items() if key.endswith(".manifest.jsonl")]
     parts = [part for data in manifests for part in decode_manifest(data, "target").parts]
     for part in parts:
         assert hashlib.sha256(store.objects[f"{FOLDER}/episodes/{part.file}"]).hexdigest() == part.sha256
@@ -78,7 +73,7 @@ def test_a_run_is_copied_whole_with_parts_before_their_names(tmp_path: Path, sto
     assert set(store.objects) == {f"{FOLDER}/{name}" for name in (*episodes, *others)}
     assert all(data == (rundir.path / key[len(FOLDER) + 1 :]).read_bytes() for key, data in store.objects.items())
     puts = [key.rpartition("/")[2] for key in store.puts() if "/episodes/" in key]
-    assert puts[:4] == ["000-00000.parquet", "000.manifest.json", "000-00001.parquet", "000.manifest.json"]
+    assert puts[:4] == ["000-00000.parquet", "000.manifest.jsonl", "000-00001.parquet", "000.manifest.jsonl"]
 
 
 def test_a_second_copy_brings_what_is_new_and_nothing_twice(tmp_path: Path, store: Store) -> None:
@@ -91,7 +86,7 @@ def test_a_second_copy_brings_what_is_new_and_nothing_twice(tmp_path: Path, stor
     store.requests.clear()
     assert complete(rundir, config_of(store), silent).parts == 4 == named_at(store)
     names = [key.rpartition("/")[2] for key in store.puts()]
-    assert names[:2] == ["000-00002.parquet", "000.manifest.json"] and len(names) == 4
+    assert names[:2] == ["000-00002.parquet", "000.manifest.jsonl"] and len(names) == 4
 
 
 def test_wherever_it_is_cut_off_the_target_is_true_and_the_next_goes_on(tmp_path: Path, store: Store) -> None:
@@ -154,15 +149,31 @@ def test_a_damaged_part_is_not_copied(tmp_path: Path, store: Store) -> None:
 
 def test_a_target_that_is_ahead_is_not_cut_short(tmp_path: Path) -> None:
     rundir = make_sealed(tmp_path, (1,))
-    early = read_manifest(rundir, 0)
+    early = rundir.manifest(0).read_bytes()
     target = Target.open((tmp_path / "far").as_uri())
-    JournalCopy(rundir, target, 0).bring(grow(rundir, 0, 1))
+    grow(rundir, 0, 1)
+    JournalCopy(rundir, target, 0).bring()
+    rundir.manifest(0).write_bytes(early)
     with pytest.raises(JournalError, match="must have every part that its target names"):
-        JournalCopy(rundir, target, 0).bring(early)
-    assert len(decode_manifest(target.get("episodes/000.manifest.json"), "target").parts) == 2
+        JournalCopy(rundir, target, 0).bring()
+    assert len(decode_manifest(target.get("episodes/000.manifest.jsonl"), "target").parts) == 2
 
 
 def test_one_is_told_how_far_a_long_copy_is(tmp_path: Path) -> None:
     rundir, said = make_sealed(tmp_path, (45,)), list[str]()
     complete(rundir, CorpusConfig(target=(tmp_path / "far").as_uri()), said.append)
-    assert said == [f"copying parts of journal 0: {number} of 45" for number in (20, 40)]
+    assert said == [f"copying parts: {number} of 45" for number in (20, 40)]
+
+
+def test_the_manifest_of_a_long_run_is_not_sent_again_for_every_part(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.run_copy.NAMED_PER_NEW", 4)
+    rundir = make_sealed(tmp_path, (30,))
+    copy = JournalCopy(rundir, place_of(rundir, config_of(store)), 0)
+    copy.bring()
+    num_sent = store.puts().count(f"{FOLDER}/episodes/000.manifest.jsonl")
+    assert num_sent < 15 and named_at(store) == copy.num_named >= 24
+    copy.bring(is_last=True)
+    assert named_at(store) == 30
+    assert store.objects[f"{FOLDER}/episodes/000.manifest.jsonl"] == rundir.manifest(0).read_bytes()

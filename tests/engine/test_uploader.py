@@ -15,7 +15,7 @@ from tests.engine.kept import make_run, play
 from tests.engine.test_run_copy import grow
 from tests.s3_stub import KEYS, Store, serve_store
 
-MANIFEST = "bucket/runs/run/episodes/000.manifest.json"
+MANIFEST = "bucket/runs/run/episodes/000.manifest.jsonl"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_what_a_journal_seals_is_copied_while_it_is_open(tmp_path: Path, s
 
     store.fault = fault
     uploader = Uploader(rundir, CorpusConfig(target=store.uri("bucket/runs")), 0, print)
-    journal = Journal.open(rundir, seal_every=2, named=uploader.take)
+    journal = Journal.open(rundir, seal_every=2, named=uploader.wake)
     for name in ("a", "b"):
         play(journal, name)
     await journal.flush()
@@ -65,11 +65,13 @@ async def test_a_target_that_fails_is_said_once_counted_and_caught_up_with(tmp_p
     rundir, heard = make_run(tmp_path), Heard()
     store.fault = lambda method, key: 403
     uploader = Uploader(rundir, CorpusConfig(target=store.uri("bucket/runs")), 0, heard.say)
-    uploader.take(grow(rundir, 0, 1))
+    grow(rundir, 0, 1)
+    uploader.wake()
     assert "warning: the target cannot be written: " in await heard.next() and "ACCESS_DENIED" in heard.lines[0]
-    assert uploader.gauges() == {"target/parts": 0, "target/missing": 1, "target/failures": 1}
+    assert uploader.gauges() == {"target/parts": 0, "target/missing": None, "target/failures": 1}
     store.fault = lambda method, key: None
-    uploader.take(grow(rundir, 0, 1))
+    grow(rundir, 0, 1)
+    uploader.wake()
     assert await heard.next() == "the target takes parts again"
     assert uploader.gauges() == {"target/parts": 2, "target/missing": 0, "target/failures": 1}
     assert decode_manifest(store.objects[MANIFEST], "target") == read_manifest(rundir, 0)
@@ -80,7 +82,8 @@ async def test_a_folder_of_another_run_stops_nothing(tmp_path: Path, store: Stor
     rundir, heard = make_run(tmp_path), Heard()
     store.objects["bucket/runs/run/target.json"] = b'{"run":"other","folder":"run"}'
     uploader = Uploader(rundir, CorpusConfig(target=store.uri("bucket/runs")), 0, heard.say)
-    uploader.take(grow(rundir, 0, 1))
+    grow(rundir, 0, 1)
+    uploader.wake()
     assert "got another run's" in await heard.next()
     await uploader.close(is_hasty=False)
     assert list(store.objects) == ["bucket/runs/run/target.json"]
@@ -99,7 +102,8 @@ async def test_in_haste_nobody_waits_for_an_answer(
 
     store.fault = fault
     uploader = Uploader(rundir, CorpusConfig(target=store.uri("bucket/runs")), 0, print)
-    uploader.take(grow(rundir, 0, 1))
+    grow(rundir, 0, 1)
+    uploader.wake()
     assert await asyncio.to_thread(asked.wait, 60)
     await uploader.close(is_hasty=True)
     assert not answer.is_set() and uploader.gauges()["target/parts"] == 0
@@ -110,4 +114,4 @@ async def test_in_haste_nobody_waits_for_an_answer(
 async def test_one_that_was_given_nothing_is_closed_at_once(tmp_path: Path) -> None:
     uploader = Uploader(make_run(tmp_path), CorpusConfig(target="s3://bucket/runs"), 0, print)
     await uploader.close(is_hasty=False)
-    assert uploader.gauges() == {"target/parts": 0, "target/missing": 0, "target/failures": 0}
+    assert uploader.gauges() == {"target/parts": 0, "target/missing": None, "target/failures": 0}
