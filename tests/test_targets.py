@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from engine.commands.keeping import kept_inside
 from engine.config import read_table
 from engine.corpus_parts import decode_manifest
+from engine.planning import make_plan
 from tests.running import StubProcess, free_port, run, start, stub_process, write_config
 from tests.s3_stub import KEYS, Store, serve_store
 
@@ -57,6 +59,7 @@ def num_named(store: Store) -> int:
     return len(parts)
 
 
+@pytest.mark.timeout(300)
 def test_a_run_stands_whole_at_its_target_and_is_read_there(tmp_path: Path, stub: StubProcess, store: Store) -> None:
     out = tmp_path / "first"
     said = finish(
@@ -86,6 +89,7 @@ def test_a_run_stands_whole_at_its_target_and_is_read_there(tmp_path: Path, stub
     assert stub.num_lines == num_calls and store.objects.keys() == kept.keys()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["down", "refused"])
 def test_a_target_that_fails_fails_no_run_and_resume_makes_up_for_it(
     tmp_path: Path, stub: StubProcess, store: Store, how: str
@@ -106,6 +110,7 @@ def test_a_target_that_fails_fails_no_run_and_resume_makes_up_for_it(
     assert stub.num_lines == num_calls and store.objects == files_of(out)
 
 
+@pytest.mark.timeout(300)
 def test_a_driver_that_is_killed_between_part_and_manifest(tmp_path: Path, stub: StubProcess, store: Store) -> None:
     out, asked, goes_on = tmp_path / "first", threading.Event(), threading.Event()
 
@@ -175,3 +180,12 @@ def test_a_target_may_change_on_resume(tmp_path: Path, stub: StubProcess, store:
     finish(start("resume", out, f"corpus.target={store.uri('bucket/runs')}", env=KEYS))
     assert store.objects == files_of(out)
     assert read_table(out / "config.toml")["corpus"]["target"] == (tmp_path / "near").as_uri()
+
+
+def test_runs_of_rounds_lie_in_a_folder_of_all_of_them(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "http://127.0.0.1:1/v1", '[corpus]\ntarget = "s3://b/all?region=x"\n')
+    plan = make_plan(read_table(config), tmp_path)
+    inner = kept_inside(plan, "my rounds")
+    assert inner.config.corpus.target == inner.table["corpus"]["target"] == "s3://b/all/my%20rounds?region=x"
+    assert plan.config.corpus.target == plan.table["corpus"]["target"] == "s3://b/all?region=x"
+    assert kept_inside(inner, "x").config.cases == plan.config.cases
