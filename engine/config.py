@@ -23,6 +23,7 @@ from engine.config_sections import (
     LimitsConfig,
     ModelConfig,
     PrinciplesConfig,
+    PrivacyConfig,
     RayConfig,
     SchedulerConfig,
     VllmConfig,
@@ -53,6 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     embedder: EmbedderConfig = EmbedderConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     limits: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     ray: RayConfig = RayConfig()
 
     @property
@@ -66,6 +68,7 @@ OPERATIONAL = (
     "limits.*",
     "ray.*",
     "corpus.*",
+    "privacy.egress",
     "embedder.base_url",
     "embedder.api_key_env",
     *(

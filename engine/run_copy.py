@@ -25,7 +25,7 @@ IDENTITY: Final = "target.json"
 """Says which run a folder holds: the same file in the run's directory and at its target."""
 ALWAYS: Final = ("config.toml", "inputs/*")
 AT_END: Final = (
-    *("metrics*.jsonl", "swaps.jsonl", "exam.json", "items.parquet", "judging.json", "verdicts.jsonl"),
+    *("metrics*.jsonl", "swaps.jsonl", "egress.jsonl", "exam.json", "items.parquet", "judging.json", "verdicts.jsonl"),
     "report.html",
 )
 

@@ -166,6 +166,17 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_played(
     assert not (tmp_path / "first").exists() and stub.num_lines == 0
 
 
+def test_a_target_elsewhere_needs_leave_for_texts_to_go_there(tmp_path: Path, stub: StubProcess) -> None:
+    out = tmp_path / "first"
+    config = write_config(tmp_path, stub.url)
+    elsewhere = "corpus.target=s3://bucket/runs?region=x"
+    said = run("generate", config, "cases.limit=1", elsewhere, "--out", out, expect=2)
+    assert "the copy must be kept on this machine or its cluster, got corpus.target at bucket" in said
+    assert not out.exists()
+    run("generate", config, "cases.limit=1", "--out", out)
+    assert 'privacy.egress = "allow"' in run("resume", out, elsewhere, expect=2)
+
+
 def test_credentials_in_a_configuration_are_refused_unseen(tmp_path: Path, stub: StubProcess) -> None:
     config = write_config(tmp_path, stub.url, '[corpus]\ntarget = "s3://hush:hush@bucket/runs"\n')
     said = run("generate", config, "--out", tmp_path / "first", expect=2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from engine.config import Config
 from engine.config_sections import CorpusConfig
 from engine.planning import Plan
 from engine.rundir import RunDirectory
@@ -30,6 +31,15 @@ def _look(out: Path, config: CorpusConfig) -> None:
         refuse_taken(rundir, place_of(rundir, config))
     except OSError as error:
         _say(f"warning: {copy_problem(error)}; the run is played, and copied once that works")
+
+
+def refuse_target(config: Config) -> None:
+    """Raise InputError where a run would be copied to another host than it may send texts to."""
+    from engine.egress import refusals, target_outlets
+    from engine.errors import InputError
+
+    if problems := refusals(target_outlets(config), config.privacy.egress):
+        raise InputError(problems)
 
 
 def kept_inside(plan: Plan, folder: str) -> Plan:
