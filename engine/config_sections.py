@@ -191,8 +191,8 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What may leave this machine and the cluster, and what may be read in.
 
     By default (`egress = "refuse"`) nothing starts that would send texts to another host: no role's model, embedder,
-    fine-tuning or `corpus.target` may be elsewhere. `"allow"` lets them. `sandplay generate CONFIG.toml --dry-run` says who sees what;
-    each run keeps it in `egress.jsonl`.
+    fine-tuning or `corpus.target` may be elsewhere. `"allow"` lets them. `sandplay generate CONFIG.toml --dry-run` says
+    who sees what; each run keeps it in `egress.jsonl`.
 
     Cases, principles, items and transcripts from files are looked through for personal data and secrets (`scan`):
     `"warn"` says how many there are and where, `"redact"` replaces them by their kind in brackets before anything else

@@ -103,8 +103,8 @@ def refusals(found: Iterable[Outlet], egress: str) -> list[str]:
     if egress == "allow":
         return []
     return [
-        f"{one.who} must be {'kept' if one.sees is COPIED else 'served'} on this machine or its cluster, got {one.setting} at {one.host}, which would see:"
-        f" {one.sees.words}; set {REMEDY} if these texts may go there"
+        f"{one.who} must be {'kept' if one.sees is COPIED else 'served'} on this machine or its cluster, got"
+        f" {one.setting} at {one.host}, which would see: {one.sees.words}; set {REMEDY} if these texts may go there"
         for one in found
         if not one.is_inside
     ]
