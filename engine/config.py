@@ -13,10 +13,12 @@ from typing import Any
 
 import msgspec
 
+from engine.cases.datasets import is_dataset
 from engine.config_decode import decode
 from engine.config_sections import (
     LORA_RANKS,
     CasesConfig,
+    CorpusConfig,
     EmbedderConfig,
     LimitsConfig,
     ModelConfig,
@@ -29,6 +31,7 @@ from engine.config_sections import (
 )
 from engine.engine_table import ONLY_SPEED, model_problems
 from engine.errors import ConfigError, InputError
+from engine.targets import target_problems
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     protocol: dict[str, Any] = {}
     cases: CasesConfig = CasesConfig()
     principles: PrinciplesConfig = PrinciplesConfig()
+    corpus: CorpusConfig = CorpusConfig()
     models: dict[str, ModelConfig] = {}
     roles: dict[str, str] = {}
     embedder: EmbedderConfig = EmbedderConfig()
@@ -63,6 +67,7 @@ OPERATIONAL = (
     "scheduler.*",
     "limits.*",
     "ray.*",
+    "corpus.*",
     "privacy.egress",
     "embedder.base_url",
     "embedder.api_key_env",
@@ -182,6 +187,10 @@ def _problems(config: Config) -> list[str]:
         found.append(f"cases.repeats must be >= 1, got {config.cases.repeats}")
     if config.cases.limit < 0:
         found.append(f"cases.limit must be >= 0 (0 plays all), got {config.cases.limit}")
+    for where, section in (("cases", config.cases), ("principles", config.principles)):
+        if section.revision is not None and not is_dataset(section.source):
+            rule = f"{where}.revision must be left out for {section.source}, got {section.revision!r}"
+            found.append(f"{rule}: only a data set of the hub has revisions")
     for name, model in config.models.items():
         found += _minima(f"models.{name}", model, model.minima) + prices_of(model).problems(f"models.{name}")
         if isinstance(model, VllmConfig) and not 0 < model.gpu_memory_utilization <= 1:
@@ -194,6 +203,8 @@ def _problems(config: Config) -> list[str]:
         if isinstance(model, VllmConfig):
             found += model_problems(name, model, config.ray)
     found += _limit_problems(config)
+    if config.corpus.target:
+        found += target_problems("corpus.target", config.corpus.target, config.corpus.target_options)
     if config.shards < 1:
         found.append(f"shards must be >= 1, got {config.shards}")
     if not config.models:
