@@ -20,6 +20,7 @@ from engine.errors import RunError
 from engine.files import write_atomic
 from engine.interrupt import Interrupt
 from engine.journal import Journal, Totals
+from engine.journal_place import place_of, take_up
 from engine.limits import Meter, Reached, Spent, share_limits, used_before
 from engine.metrics import Metrics, MetricsLog
 from engine.panel import Panel
@@ -31,6 +32,8 @@ from engine.rundir import RunDirectory
 from engine.scheduler import Scheduler
 
 PANEL_INTERVAL_S = 0.5
+LATE_S = 15.0
+"""What a copy of the journal may take before people are told that the loss bound does not hold."""
 
 
 class Crew(Protocol):
@@ -111,11 +114,21 @@ class Run:
         self.keys = keys
         self.clock: Clock = SystemClock()
         self.index = journal
-        self.journal = Journal.open(rundir, index=journal, seal_every=plan.config.scheduler.seal_every)
+        place = place_of(plan.config.journal, rundir)
+        local, news = take_up(place, rundir, journal)
+        self._news = [*place.lines(), *news]
+        self.journal = Journal.open(
+            rundir,
+            index=journal,
+            seal_every=plan.config.scheduler.seal_every,
+            exclusive=place.is_exclusive,
+            local=local,
+        )
         self._metrics_path = rundir.metrics_of(journal)
         self.before = self.journal.totals()
         self.scheduler: Scheduler | None = None
         self.meter: Meter | None = None
+        self._is_late = False
         self.begun_at = self.clock.now()
         self.started_at: float | None = None
         self.ended_at: float | None = None
@@ -153,6 +166,8 @@ class Run:
         if self._reached():
             return
         self.panel.start()
+        for line in self._news:
+            self.panel.say(line)
         await self.crew.start()
         await self._fit()
         metrics = self._metrics()
@@ -287,6 +302,15 @@ class Run:
         self.panel.update(metrics.snapshot(now))
         for reached in self._reached():
             self.panel.say(f"{reached}: what is in flight is waited for")
+        self._observe_copy()
+
+    def _observe_copy(self) -> None:
+        """Say once when the bound on what a lost node costs does not hold, as when a file server hangs."""
+        age_s, every_s = self.journal.copy_age_s or 0.0, self.plan.config.journal.copy_every_s
+        is_late = age_s > every_s + max(every_s, LATE_S)
+        if is_late and not self._is_late:
+            self.panel.say(f"warning: the journal's copy is {age_s:.0f} s old, and {every_s:g} s were asked for")
+        self._is_late = is_late
 
 
 def latest_tries(ended: Mapping[EpisodeKey, Status]) -> list[EpisodeKey]:

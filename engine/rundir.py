@@ -91,6 +91,10 @@ class RunDirectory:
         """Path of the journal with that index."""
         return self.journals / f"{index:03d}.db"
 
+    def place(self, index: int) -> Path:
+        """Path of the file that says where that journal lives, if it ever lived elsewhere."""
+        return self.journals / f"{index:03d}.place.json"
+
     def manifest(self, index: int) -> Path:
         """Path of the manifest of that journal's sealed parts."""
         return self.episodes / f"{index:03d}.manifest.json"
