@@ -496,7 +496,9 @@ class World:
         live = [str(one.key.case) for one in self.journal.live()]
         self._check_kept(sealed, ended, live)
         stored = {case: self.journal.stored_of([f"{case}.0"])[f"{case}.0"] for case in live}
-        self.ops = [op for op in self.ops if op[1] in ended or (op[1] in live and op[2] in ("", *stored[op[1]]))]
+        kept = {("admit", case, "") for case in live}
+        kept |= {("reply", case, path) for case, paths in stored.items() for path in paths}
+        self.ops = [op for op in self.ops if op[1] in ended or op in kept]
         self.live = live
         for case in sorted({f"c{number}" for number in range(self.num_keys)} - ended - set(live)):
             self._admit(case)  # as a scheduler does
