@@ -528,12 +528,12 @@ class World:
 
 
 WEIGHTS = {
-    **{"admit": 6, "reply": 6, "end": 5, "read": 3, "flush": 1, "seal": 2, "copy": 3},
+    **{"admit": 6, "reply": 6, "end": 5, "read": 5, "flush": 2, "seal": 2, "copy": 3},
     **{"reopen": 0.4, "return_here": 0.6, "lose": 1},
 }
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(16))
 async def test_any_history_loses_what_was_not_copied_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
     world, draw = World(tmp_path), random.Random(seed)
     for name in draw.choices(list(WEIGHTS), list(WEIGHTS.values()), k=60):
