@@ -5,7 +5,7 @@ A *life* is one playing of a run with its journal on some node. Invariants, whic
 - A copy is the whole journal as it was at one moment, so a prefix of what happened; it takes the old one's place whole.
 - The file `journals/NNN.place.json` names the life that counts. It is written before anything is recorded in that
   life, and again when the journal is back in the run directory. A local journal of another life is never used, and a
-  driver of another life makes no copy any more: what was played elsewhere in between cannot be undone.
+  driver of another life makes no copy and no part any more: what was played elsewhere in between cannot be undone.
 - Rows leave the journal only once a manifest in the run directory names their part. So a copy with the manifests of any
   later moment holds every episode that had ended when it was made, and each live one is live in it or sealed.
 - Sealed episodes are all those up to some seq, and those that a copy holds are too. What is lost are the last ones, and
@@ -242,8 +242,12 @@ class LocalJournal:
         staged = self.path.with_name("copy.db")
         if (last_seq := self._snapshot(staged)) is None:
             return
-        _replace(self._home, staged, lambda: _require(self._rundir, self._index, self._life.id))
+        _replace(self._home, staged, self.require_ours)
         self._show(last_seq)
+
+    def require_ours(self) -> None:
+        """Raise JournalError once another journal counts: the run was taken up elsewhere."""
+        _require(self._rundir, self._index, self._life.id)
 
     def _snapshot(self, target: Path) -> int | None:
         """Write what is durable now as a database; return its highest seq, -1 for none, None when nothing is new."""
@@ -284,7 +288,7 @@ class LocalJournal:
         if self._stopped.is_set():
             return
         self.stop()
-        _require(self._rundir, self._index, self._life.id)
+        self.require_ours()
         if not bring_home(self._rundir, self._index):
             raise JournalError(f"a journal must stay where it is, got none in {self.path}: its copy is what is left")
 

@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from engine.corpus_parts import Manifest
+from engine.corpus_parts import Extent
 from engine.errors import JournalError
 from engine.journal_store import AdmitRow, EndRow, StepRow, Store, journal_error
 from engine.recent import Recent
@@ -75,44 +75,39 @@ class Writer:
     """Takes operations from the loop's thread, writes them on its own.
 
     Owns `store` from here on and closes it when it ends. `unsealed` are the terminal episodes that the store holds
-    already. After a failure everything raises the same JournalError. What is durable is shown to readers, unless
-    `is_copied`: then what is sealed, and what `show` is told.
+    already. After a failure everything raises the same JournalError. What is durable is shown to readers; of a local
+    journal, which `require_ours` raises for once another one counts, what is sealed, and what `show` is told.
     """
 
     def __init__(
         self,
         store: Store,
         rundir: RunDirectory,
-        manifest: Manifest,
+        extent: Extent,
         *,
         seal_every: int,
         unsealed: Sequence[SealRow],
-        is_copied: bool = False,
+        require_ours: Callable[[], None] | None = None,
     ) -> None:
         self.failure: JournalError | None = None
         self.recent = Recent()
         self._store = store
         self._run_path = rundir.path
-        self._is_copied = is_copied
+        self._is_copied = require_ours is not None
         self._trouble: JournalError | None = None
-        self._unsealed = Unsealed(store, rundir, manifest, seal_every, unsealed, self._notify)
+        self._unsealed = Unsealed(store, rundir, extent, seal_every, unsealed, self._notify, require_ours)
         self._changed = threading.Condition()
         self._queue: deque[Op] = deque()
         self._waiting: list[asyncio.Future[None]] = []
         self._watchers: list[asyncio.Future[None]] = []
         self._tails: list[asyncio.Future[None]] = []
-        self._last_seq = max([manifest.last_seq, *(seq for seq, _ in unsealed)])
+        self._last_seq = max([extent.last_seq, *(seq for seq, _ in unsealed)])
         # What was put is counted by the loop's thread alone, what is durable by the writer's: neither needs the lock.
         self._num_put = self._bytes_put = self._num_done = self._bytes_done = self._commits = 0
         self._commit_s = self._last = 0.0
         self._is_idle = self._is_urgent = self._is_closing = self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name=f"journal-{manifest.journal}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"journal-{extent.journal}", daemon=True)
         self._thread.start()
-
-    @property
-    def manifest(self) -> Manifest:
-        """What is sealed."""
-        return self._unsealed.manifest
 
     @property
     def sealer_pid(self) -> int | None:
@@ -279,7 +274,7 @@ class Writer:
             self._unsealed.finish()
         else:
             self._unsealed.advance()
-        self.show(self.manifest.last_seq)
+        self.show(self._unsealed.last_seq)
         if any(b.closes for b in barriers):
             self._store.shrink(whole=True)
             self._store.close()

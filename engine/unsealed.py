@@ -8,7 +8,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from engine.corpus_parts import Manifest, Part, keep_part, name_part
+from engine.corpus_parts import Extent, Part, keep_part, name_part
 from engine.journal_store import Store
 from engine.rundir import RunDirectory
 from engine.sealing import Job, Sealer, form_encoded
@@ -24,24 +24,32 @@ SealRow = tuple[int, bytes]
 class Unsealed:
     """What has ended and is in no part yet. `rows` are those the store holds already, in order of seq.
 
-    `wake` is called from another thread when `is_ready` becomes true.
+    `wake` is called from another thread when `is_ready` becomes true. `require_ours`, called before a part is written
+    and before it is named, raises once another journal counts.
     """
 
     def __init__(
         self,
         store: Store,
         rundir: RunDirectory,
-        manifest: Manifest,
+        extent: Extent,
         seal_every: int,
         rows: Sequence[SealRow],
         wake: Callable[[], None],
+        require_ours: Callable[[], None] | None = None,
     ) -> None:
-        self.manifest = manifest
+        self._require_ours = require_ours or (lambda: None)
+        self._extent = extent
         self._store, self._rundir, self._seal_every, self._wake = store, rundir, seal_every, wake
         self._rows = deque(rows)
         self._num_bytes = sum(len(body) for _, body in rows)
         self._sealer = Sealer()
         self._job: Job | None = None
+
+    @property
+    def last_seq(self) -> int:
+        """The highest sealed seq, -1 when nothing is sealed."""
+        return self._extent.last_seq
 
     @property
     def is_ready(self) -> bool:
@@ -81,11 +89,12 @@ class Unsealed:
         return len(self._rows) >= self._seal_every or self._num_bytes >= MAX_PART_BYTES
 
     def _form(self) -> None:
+        self._require_ours()
         bodies = self._next_bodies()
         if self._sealer.is_worth(sum(map(len, bodies))):
-            self._job = Job(self._sealer, self._rundir, self.manifest, bodies, self._wake)
+            self._job = Job(self._sealer, self._rundir, self._extent, bodies, self._wake)
         else:
-            self._name(keep_part(self._rundir, *form_encoded(self.manifest.next_file, bodies)))
+            self._name(keep_part(self._rundir, *form_encoded(self._extent.next_file, bodies)))
 
     def _next_bodies(self) -> list[bytes]:
         """The records of the next part: at least one."""
@@ -100,7 +109,8 @@ class Unsealed:
 
     def _name(self, part: Part) -> None:
         self._job = None
-        self.manifest = name_part(self._rundir, self.manifest, part)
+        self._require_ours()
+        self._extent = name_part(self._rundir, self._extent, part)
         self._store.prune_sealed(part.last_seq)
         while self._rows and self._rows[0][0] <= part.last_seq:
             self._num_bytes -= len(self._rows.popleft()[1])
