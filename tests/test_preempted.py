@@ -24,7 +24,7 @@ from tests.test_resume import journalled, step_of, wait_for_calls
 
 pytestmark = pytest.mark.timeout(180)
 
-NUM_CASES = 150
+NUM_CASES = 80
 MAX_LIVE = 20
 MAX_IN_FLIGHT = 2 * MAX_LIVE
 """A dialogue has at most two steps under way: treatment and medicine are planned side by side."""
@@ -76,13 +76,15 @@ def test_a_journal_in_place_is_one_processes_alone_and_goes_on_elsewhere(tmp_pat
         process = start("generate", config, *SETTINGS, place, "scheduler.seal_every=8", "--out", run_dir)
         wait_for_calls(stub, 500, process)
         wait_for_parts(run_dir, process)
+        process.send_signal(signal.SIGSTOP)  # it holds what it holds, and is not done before we have looked
         assert not list((run_dir / "journals").glob("*-shm"))
         with closing(sqlite3.connect(run_dir / "journals" / "000.db", timeout=0.1)) as other:
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 other.execute("SELECT count(*) FROM live").fetchall()
-        assert process.poll() is None
         read_while_it_is_played(run_dir)
         assert f"pid {process.pid} on" in run("resume", run_dir, expect=2)
+        process.send_signal(signal.SIGCONT)
+        wait_for_calls(stub, stub.num_lines + 100, process)
         assert process.poll() is None
         end(process, [signal.SIGKILL])
         before, num_asked = journalled(run_dir), len(stub.calls())
@@ -96,7 +98,7 @@ def test_a_journal_in_place_is_one_processes_alone_and_goes_on_elsewhere(tmp_pat
 
 def wait_for_parts(run_dir: Path, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + 60
-    while not (run_dir / "episodes" / "000.manifest.json").exists():
+    while not RunDirectory(run_dir).manifest(0).exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -118,7 +120,7 @@ def test_a_job_that_is_told_to_end_loses_nothing_with_its_node(tmp_path: Path) -
         config = write_config(tmp_path, stub.url)
         local = [f"journal.local_dir={tmp_path}/node-a", "journal.copy_every_s=600"]
         process = start("generate", config, *SETTINGS, *local, "--out", run_dir)
-        wait_for_calls(stub, 900, process)
+        wait_for_calls(stub, 600, process)
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=20)[1]
@@ -156,7 +158,7 @@ def test_a_node_that_is_lost_costs_no_more_than_was_said(tmp_path: Path, signals
     assert "is not to be had here: going on with the copy from" in summary["said"] or len(signals) == 2
     # The last copy began after the one before it was there: what had been answered by then is in it.
     assert num_twice <= num_asked - num_asked_by[-2] + MAX_IN_FLIGHT
-    assert num_asked_by[-2] > 300
+    assert num_asked_by[-2] > 100
     check_whole(run_dir, summary)
     assert list((tmp_path / "node-b").iterdir()) == []
 
@@ -183,7 +185,7 @@ def test_a_kill_on_a_node_that_lives_repeats_only_what_was_in_flight(tmp_path: P
         config = write_config(tmp_path, stub.url)
         local = [f"journal.local_dir={node}", "journal.copy_every_s=600"]
         process = start("generate", config, *SETTINGS, *local, "--out", run_dir)
-        wait_for_calls(stub, 900, process)
+        wait_for_calls(stub, 600, process)
         end(process, [signal.SIGKILL])
         life = read_life(RunDirectory.open(run_dir), 0)
         assert life is not None and Path(life.directory).parent == node
