@@ -271,7 +271,7 @@ class Journal:
 def _sealed_ids(store: Store, sealed: Container[EpisodeKey]) -> list[int]:
     """Row ids of sealed episodes that the store still calls live or unsealed (a kill before the prune, a torn WAL)."""
     live = [id_ for id_, episode in store.live() if episode.key in sealed]
-    return live + [id_ for id_, record in store.ended() if record.key in sealed]
+    return live + [id_ for id_, key in store.ended_keys() if key in sealed]
 
 
 def _live_rows(store: Store) -> dict[str, _Live]:
