@@ -17,7 +17,7 @@ from actors.cluster import actor_environment, join_cluster, leave_cluster
 from actors.processes import ProcessTable
 from actors.shard import Shard, decode_records, decode_result, decode_state
 from engine.errors import RunError
-from engine.interrupt import Interrupt
+from engine.interrupt import COPY_GRACE_S, GRACE_S, Interrupt
 from engine.metrics import Snapshot
 from engine.panel import Panel
 from engine.planning import Plan
@@ -39,7 +39,8 @@ async def play_shards(
     """
     driver = _Driver(plan, rundir, paths, panel, tuple(extra))
     playing = asyncio.ensure_future(driver.play())
-    with Interrupt(driver.stop, driver.abort) as interrupt:
+    grace_s = COPY_GRACE_S if plan.config.journal.local_dir else GRACE_S
+    with Interrupt(driver.stop, driver.abort, grace_s) as interrupt:
         try:
             results = await playing
         finally:

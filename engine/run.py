@@ -18,7 +18,7 @@ from engine.config_sections import prices_of
 from engine.elapsed import played_s
 from engine.errors import RunError
 from engine.files import write_atomic
-from engine.interrupt import Interrupt
+from engine.interrupt import COPY_GRACE_S, GRACE_S, Interrupt
 from engine.journal import Journal, Totals
 from engine.journal_place import place_of, take_up
 from engine.limits import Meter, Reached, Spent, share_limits, used_before
@@ -91,7 +91,8 @@ async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, extra
         raise
     control = RunControl(run, panel.say)
     task = asyncio.ensure_future(run.play())
-    with Interrupt(lambda: run.stop(task), crew.abort) as interrupt:
+    grace_s = GRACE_S if run.journal.copy_age_s is None else COPY_GRACE_S
+    with Interrupt(lambda: run.stop(task), crew.abort, grace_s) as interrupt:
         try:
             if run.num_open:
                 await control.open()
