@@ -20,6 +20,7 @@ from engine.commands.judge import judge
 from engine.commands.quality import quality
 from engine.commands.report import report
 from engine.commands.rounds import rounds
+from engine.commands.scan import scan
 from engine.commands.serve import serve
 from engine.commands.swap import swap
 from engine.commands.train import train
@@ -49,6 +50,7 @@ app.command()(agree)
 app.command()(compare)
 app.command()(ablate)
 app.command()(quality)
+app.command()(scan)
 app.command()(report)
 app.command()(train)
 app.command()(swap)
@@ -235,14 +237,20 @@ def bench(
 async def _calibrate(table: dict[str, Any], as_json: bool) -> None:
     from actors.crew import open_embedder
     from engine.config_decode import decode
-    from engine.config_sections import EmbedderConfig
+    from engine.config_sections import EmbedderConfig, PrivacyConfig
+    from engine.egress import embedder_outlet, refusals
     from engine.errors import ConfigError
+    from engine.protocol import Sight
     from engine.protocols.mental_arena.calibration import calibrate as fit
     from engine.protocols.mental_arena.calibration import calibration_lines
 
     chosen, problems = decode(EmbedderConfig, table.get("embedder", {}), "embedder.")
-    if chosen is None:
-        raise ConfigError(problems)
+    privacy, more = decode(PrivacyConfig, table.get("privacy", {}), "privacy.")
+    if chosen is not None and privacy is not None:
+        told = Sight(hidden=False, transcript=False, note="bundled sentences, none of yours")
+        more = refusals([embedder_outlet(chosen, told)], privacy.egress)
+    if chosen is None or problems or more:
+        raise ConfigError([*problems, *more])
     async with open_embedder(chosen) as embedder:
         figures = await fit(embedder)
     import msgspec

@@ -22,6 +22,7 @@ from engine.config_sections import (
     LimitsConfig,
     ModelConfig,
     PrinciplesConfig,
+    PrivacyConfig,
     RayConfig,
     SchedulerConfig,
     VllmConfig,
@@ -51,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     scheduler: SchedulerConfig = SchedulerConfig()
     journal: JournalConfig = JournalConfig()
     limits: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     ray: RayConfig = RayConfig()
 
     @property
@@ -64,6 +66,7 @@ OPERATIONAL = (
     "journal.*",
     "limits.*",
     "ray.*",
+    "privacy.egress",
     "embedder.base_url",
     "embedder.api_key_env",
     *(

@@ -15,12 +15,14 @@ import msgspec
 
 from engine.config import read_table
 from engine.corpus import Corpus
+from engine.egress_log import Noted, read_egress
 from engine.files import write_atomic
 from engine.page.markup import heading, page, pairs_table, paragraph
 from engine.panel import duration
 from engine.protocol import ProtocolSpec, Section
 from engine.report.blocks import by_purpose, by_role, figure, of_episodes, over_time, spread
 from engine.report.failures import Failures, of_failures, read_failures
+from engine.report.leaving import of_egress
 from engine.report.tally import Tally
 from engine.report.timeline import Timeline
 from engine.report.transcripts import section, transcripts
@@ -52,6 +54,7 @@ class Reading(msgspec.Struct, kw_only=True):
     tally: Tally
     failures: Failures
     timeline: Timeline
+    egress: list[Noted]
 
     @property
     def models(self) -> dict[str, str]:
@@ -94,6 +97,7 @@ def _read(rundir: RunDirectory, spec: ProtocolSpec, state: str, size: int) -> Re
         tally=tally,
         failures=read_failures(corpus),
         timeline=Timeline.read([rundir.metrics_of(journal) for journal in corpus.journals or [0]]),
+        egress=read_egress(rundir.path),
     )
 
 
@@ -130,6 +134,7 @@ def report_page(read: Reading, sections: Sequence[Section] = ()) -> str:
         by_purpose(tally),
         of_episodes(tally),
         of_failures(failures, tally.attempts, read.totals.failed),
+        of_egress(read.egress),
         transcripts("Episodes, drawn at random", tally.transcripts.items, read.spec),
         transcripts("Failed episodes, drawn at random", failures.records, read.spec),
     )
