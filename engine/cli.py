@@ -67,12 +67,24 @@ def main() -> None:
         _fail("\n".join(refused.problems), 2)
     except SandplayError as stopped:
         _fail(str(stopped), 1)
+    except Exception as bug:  # noqa: BLE001 - a traceback is printed as ever, but for the keys that a message may quote
+        _crash(bug)
+
+
+def _crash(bug: Exception) -> NoReturn:
+    import traceback
+
+    from engine.api_keys import hide
+
+    sys.stderr.write(hide("".join(traceback.format_exception(bug))))
+    sys.exit(1)
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    from engine.api_keys import hide
     from engine.transcript import printable
 
-    for line in message.splitlines():
+    for line in hide(message).splitlines():
         print(f"sandplay: {printable(line, markup=False)}", file=sys.stderr)
     sys.exit(code)
 

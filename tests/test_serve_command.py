@@ -87,7 +87,7 @@ def test_a_key_is_made_or_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_key("MY_KEY") == ("sk-mine", "MY_KEY")
     for bad in ("", " ", "a b", "schlüssel", "a\nb"):
         monkeypatch.setenv("MY_KEY", bad)
-        with pytest.raises(InputError, match="MY_KEY must hold the key") as refused:
+        with pytest.raises(InputError, match="MY_KEY must hold the API key") as refused:
             read_key("MY_KEY")
         assert not bad.strip() or bad not in str(refused.value)
 
