@@ -11,6 +11,7 @@ import secrets
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import tomllib
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from actors.models import prepare_model
 from engine.control import ask
 from engine.corpus import Corpus
 from engine.rundir import RunDirectory
@@ -63,6 +65,9 @@ metrics_interval_s = 0.1
 """
 ARENA = 'patient = "base"\ntherapist = "base"\njudge = "base"'
 TALK = 'patient = "base"\nlistener = "base"'
+
+
+LOCAL = ['models.local={kind="vllm", max_model_len=4096, kv_cache_gib=0.5, max_num_seqs=4}']
 
 
 class Always(deque[Fault]):
@@ -382,30 +387,36 @@ def test_rounds_whose_endpoint_fails_to_train(place: Place) -> None:
 @pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.timeout(600)
-def test_engines_and_ray_that_serve_and_play_beside_the_key(place: Place) -> None:
+def test_engines_and_ray_that_serve_and_play_beside_the_key() -> None:
     """Ray's own files, the logs of engines and of a server: the key is in the environment of all of these processes."""
-    place.env |= {"RAY_TMPDIR": str(place.root / "ray"), "TMPDIR": str(place.root / "tmp")}
-    (place.root / "ray").mkdir()
-    small = ["models.local.kind=vllm", "models.local.max_model_len=4096", "models.local.kv_cache_gib=0.5"]
-    with serve(api_key=KEY) as stub:
+    model = prepare_model("smollm2-135m", 4096)
+    # Ray's sockets have no room for the path of a test's own directory.
+    with tempfile.TemporaryDirectory(prefix="sp-") as root, serve(api_key=KEY) as stub:
+        place = Place(Path(root), KEY)
+        cache = place.root / "cache" / "sandplay"
+        cache.mkdir()
+        (cache / model.name).symlink_to(model)
+        place.env |= {"RAY_TMPDIR": str(place.root / "tmp")}
         config = write(place, stub.base_url)
         stub.faults = Always([Fault(500, HEADER)])
-        chosen = [*QUICK, *small, "roles.patient=local", "cases.limit=1", "protocol.max_tokens=16"]
+        chosen = [*QUICK, *LOCAL, "roles.patient=local", "cases.limit=1", "protocol.max_tokens=16"]
         place.sandplay("generate", config, *chosen, "--out", place.run, timeout_s=400)
-    assert list((place.root / "ray").rglob("raylet.out")), "Ray's files are not where they are searched"
-    asked = ("serve", config, *small, "--model", "local", "--port", "0", "--key-env", VARIABLE, "--json")
-    with started(place, *asked) as process:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
-        for key, status in ((KEY, 400), (f"{KEY}x", 401)):
-            call = Request(f"{url}/chat/completions", b'{"model": "none"}', {"Authorization": f"Bearer {key}"})
-            with pytest.raises(HTTPError) as refused:
-                urlopen(call, timeout=60)
-            place.said.append(refused.value.read().decode())
-            refused.value.close()
-            assert refused.value.code == status or status == 400
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        assert "500" in kept_text(place)
+        asked = ("serve", config, *LOCAL, "--model", "local", "--port", "0", "--key-env", VARIABLE, "--json")
+        with started(place, *asked) as process:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["url"]
+            for key, status in ((KEY, 404), (f"{KEY}x", 401)):
+                call = Request(f"{url}/models/none", headers={"Authorization": f"Bearer {key}"})
+                with pytest.raises(HTTPError) as refused:
+                    urlopen(call, timeout=60)
+                with refused.value as answer:
+                    place.said.append(answer.read().decode())
+                assert answer.code == status
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+        assert list((place.root / "tmp").rglob("raylet.out")), "Ray's files are not where they are searched"
+        assert place.leaks() == []
 
 
 # ---------------------------------------------------------------- the search itself

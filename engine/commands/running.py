@@ -145,6 +145,8 @@ def _finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> 
         state=FINISHED if is_whole else open_state(rundir),
         size=AT_END if result.interrupted is None else IN_HASTE,
         sections=report.sections if report else (),
+        limits=plan.config.limits,
+        spent=result.spent,
     )
     if as_json:
         print(json.dumps(summary | (report.figures if report else {})), flush=True)
