@@ -4,13 +4,13 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from engine.caches import cache_directory
+from engine.hardware import gpu_lines
 
 PACKAGES = ("msgspec", "ray", "torch", "transformers", "sentence-transformers", "openai", "pyarrow")
 GIB = 2**30
@@ -87,12 +87,8 @@ def _disk() -> Finding:
 
 
 def _gpu() -> Finding:
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return Finding(what="NVIDIA GPU", value="none (models are served on CPU)")
-    done = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=20, check=False)
-    names = done.stdout.strip() or "none (models are served on CPU)"
-    return Finding(what="NVIDIA GPU", value=names.replace("\n", "; "))
+    names = gpu_lines()
+    return Finding(what="NVIDIA GPU", value="; ".join(names) or "none (models are served on CPU)")
 
 
 def _package(name: str) -> Finding:
