@@ -43,7 +43,11 @@ def hide_like(text: str) -> str:
 
 def without(text: str, key: str) -> str:
     """Return a text without a key in any of its forms, or the first characters of one."""
-    for form in _forms(key):
+    forms = list(_forms(key))
+    # Whole ones first: in a key that repeats itself, its first characters are found in its middle as well.
+    for form in forms:
+        text = text.replace(form, HIDDEN)
+    for form in forms:
         text = _without_form(text, form)
     return text
 

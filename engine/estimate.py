@@ -118,7 +118,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         if self.missing:
             return [f"hours: unknown, {why}" for why in self.missing]
         found = [
-            f"hours: by the step times of {speed.settings['model']} on {speed.machine}, measured {speed.day}, in {path}"
+            f"hours: by the step times of {speed.settings['model']} on {speed.machine}, measured {speed.day}"
+            f" (a step is {speed.coefficients.mean_error:.0%} off on average), in {path}"
             for speed, path in self.speeds.values()
         ]
         return [

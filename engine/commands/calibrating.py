@@ -28,6 +28,8 @@ LONGEST: Final = 1024
 NUM_TOKENS: Final = 24
 WITHIN_S: Final = 150.0
 """No further batch begins after so long."""
+NOISY: Final = 0.25
+"""Share of a step's time by which the fit may be off on average."""
 MAX_TOKEN: Final = 1000
 """Token ids below it exist in every vocabulary."""
 
@@ -80,6 +82,8 @@ def measure_speeds(config: Path, overrides: list[str], as_json: bool) -> None:
         speed = uvloop.run(_measure(chosen, name, model, path))
         place = speed_path(cache_directory(), model, speed.machine)
         keep_speed(place, speed)
+        if speed.coefficients.mean_error > NOISY:
+            _say(f"warning: steps of models.{name} vary too much to be foretold: measure again while nothing else runs")
         _print(name, speed, place, as_json)
 
 
