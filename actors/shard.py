@@ -16,7 +16,7 @@ from actors.processes import ProcessRecord, ProcessTable, describe_tree
 from engine.metrics import Snapshot
 from engine.run import Result, Run
 from engine.rundir import RunDirectory
-from engine.shards import ShardState, ShardTask, slice_keys, thaw_task
+from engine.shards import ShardState, ShardTask, slice_roster, thaw_task
 
 
 class RelayPanel:
@@ -66,13 +66,12 @@ class Shard:
         rundir = RunDirectory.open(Path(task.directory))
         await asyncio.to_thread(ProcessTable(rundir.processes_of(task.index)).end_left_overs)
         plan = thaw_task(task, rundir)
-        places = {case.id: place for place, case in enumerate(plan.cases)}
-        keys = [*slice_keys((*plan.keys(), *task.extra), places, task.index, task.num_shards)]
+        roster = slice_roster(plan, task.extra, task.index, task.num_shards)
         share = Share(task.index, task.num_shards, self._node)
         paths = {name: Path(path) for name, path in task.paths.items()}
         crew = LocalCrew(plan.config, paths, needs_embedder=plan.spec.needs_embedder, share=share)
         crew.attach(rundir, self._panel.say)
-        run = self._run = Run(plan, rundir, crew, self._panel, keys, task.index)
+        run = self._run = Run(plan, rundir, crew, self._panel, roster, task.index)
         self._playing = asyncio.ensure_future(run.play())
         if self._is_stopped:
             run.stop(self._playing)

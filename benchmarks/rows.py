@@ -73,5 +73,6 @@ ROWS: dict[str, Row] = {
     "resume": _ours("resume:measure", repeats=3),
     "stream": _ours("streaming:measure", minutes=6),
     "swap": _ours("swap:measure", repeats=2, minutes=16),
+    "long_run": _ours("long_run:measure", repeats=1, minutes=30),
 }
 """Every row by name, in the table's order."""

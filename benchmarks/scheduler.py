@@ -67,7 +67,7 @@ def make_scheduler(
     plan: Plan, num_episodes: int, journal: Journal | JournalOff, backend: InstantBackend, live: int
 ) -> Scheduler:
     """Return a scheduler of the plan's first episodes."""
-    keys = [key for key, _ in zip(plan.keys(), range(num_episodes), strict=False)]
+    keys = [key for key, _ in zip(plan.roster(), range(num_episodes), strict=False)]
     return Scheduler(
         cast=RunCast(plan),
         keys=keys,

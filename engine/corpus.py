@@ -146,7 +146,7 @@ def latest_tries(records: Iterable[K]) -> list[K]:
 
 
 def _indices(rundir: RunDirectory) -> list[int]:
-    names = [*rundir.episodes.glob("*.manifest.json"), *rundir.journals.glob("*.db")]
+    names = [*rundir.episodes.glob("*.manifest.json*"), *rundir.journals.glob("*.db")]
     return sorted({int(p.name.split(".")[0]) for p in names if p.name.split(".")[0].isdigit()})
 
 

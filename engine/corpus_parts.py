@@ -7,15 +7,18 @@ folder is a left-over and may be removed by the journal's owner. Knows nothing o
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from engine.errors import JournalError
-from engine.files import TMP_SUFFIX, fsync_directory, write_atomic
+from engine.files import TMP_SUFFIX, append_durably, fsync_directory, write_atomic
 from engine.record import EpisodeKey, EpisodeRecord, Status
 from engine.rundir import RunDirectory
 from engine.totals import Totals
+
+VERSION: Final = 2
+"""Of the manifests that are written here; those of older versions are read."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,10 +33,31 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What of one journal is sealed, oldest part first. `version` is the schema's."""
+class Extent(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of one journal is sealed: all that its writer keeps, so that a long run needs no more than a short one.
 
-    version: int = 1
+    `last_seq` is the highest sealed seq, -1 when nothing is sealed; `totals` are sums over all parts.
+    """
+
+    journal: int = 0
+    num_parts: int = 0
+    last_seq: int = -1
+    totals: Totals = Totals()
+
+    @property
+    def next_file(self) -> str:
+        """The name of the part to come."""
+        return f"{self.journal:03d}-{self.num_parts:05d}.parquet"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What of one journal is sealed, oldest part first. `version` is the schema's.
+
+    In its file a line says version and journal, and each further one a part: naming a part appends a line, and a last
+    line that is not whole names nothing.
+    """
+
+    version: int = VERSION
     journal: int = 0
     parts: tuple[Part, ...] = ()
 
@@ -43,14 +67,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return self.parts[-1].last_seq if self.parts else -1
 
     @property
-    def next_file(self) -> str:
-        """The name of the part to come."""
-        return f"{self.journal:03d}-{len(self.parts):05d}.parquet"
-
-    @property
     def totals(self) -> Totals:
         """Sums over all parts."""
         return sum((p.totals for p in self.parts), Totals())
+
+    @property
+    def extent(self) -> Extent:
+        """What its writer needs of it."""
+        return Extent(journal=self.journal, num_parts=len(self.parts), last_seq=self.last_seq, totals=self.totals)
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """The first line of a manifest."""
+
+    version: int
+    journal: int
 
 
 def read_manifest(rundir: RunDirectory, index: int) -> Manifest:
@@ -60,18 +91,63 @@ def read_manifest(rundir: RunDirectory, index: int) -> Manifest:
     """
     path = rundir.manifest(index)
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except FileNotFoundError:
-        return Manifest(journal=index)
+        manifest = _parse(path, index)
     except (OSError, msgspec.DecodeError) as error:
         raise JournalError(
             f"a manifest must be readable JSON, got {error} in {path}: restore it from a copy"
         ) from error
-    if manifest.version != 1:
-        raise JournalError(f"the manifest's version must be 1, got {manifest.version} in {path}: use a newer Sandplay")
+    if manifest.version > VERSION:
+        raise JournalError(
+            f"the manifest's version must be at most {VERSION}, got {manifest.version} in {path}: use a newer Sandplay"
+        )
     for part in manifest.parts:
         _require_whole(rundir.episodes / part.file, part)
     return manifest
+
+
+def _parse(path: Path, index: int) -> Manifest:
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return _parse_first(path, index)
+    if not lines:
+        raise msgspec.DecodeError("no first line")
+    head = msgspec.json.decode(lines[0], type=_Head)
+    if head.version > VERSION:  # its further lines may be anything
+        return Manifest(version=head.version, journal=index)
+    parts = tuple(msgspec.json.decode(line, type=Part) for line in lines[1:])
+    return Manifest(journal=head.journal, parts=parts)
+
+
+def _parse_first(path: Path, index: int) -> Manifest:
+    """Read the manifest of a run that began under version 1: one object in a file that was written anew each time."""
+    try:
+        return msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return Manifest(journal=index)
+
+
+def own_manifest(rundir: RunDirectory, index: int) -> Manifest:
+    """Return a journal's manifest for its owner, who writes to it: of this version, and rid of left-overs.
+
+    Raises as `read_manifest` does, and OSError.
+    """
+    manifest = read_manifest(rundir, index)
+    path = rundir.manifest(index)
+    if manifest.parts and (manifest.version < VERSION or not path.read_bytes().endswith(b"\n")):
+        manifest = msgspec.structs.replace(manifest, version=VERSION)
+        write_atomic(path, _head(index) + b"".join(map(_line, manifest.parts)))
+    path.with_suffix(".json").unlink(missing_ok=True)
+    remove_leftovers(rundir, manifest)
+    return manifest
+
+
+def _head(journal: int) -> bytes:
+    return msgspec.json.encode(_Head(VERSION, journal)) + b"\n"
+
+
+def _line(part: Part) -> bytes:
+    return msgspec.json.encode(part) + b"\n"
 
 
 def _require_whole(path: Path, part: Part) -> None:
@@ -114,11 +190,19 @@ def keep_part(rundir: RunDirectory, part: Part, data: bytes) -> Part:
     return part
 
 
-def name_part(rundir: RunDirectory, manifest: Manifest, part: Part) -> Manifest:
-    """Write the manifest with one more part, which counts from here on; return it. Raises OSError."""
-    grown = msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
-    write_atomic(rundir.manifest(manifest.journal), msgspec.json.format(msgspec.json.encode(grown), indent=1))
-    return grown
+def name_part(rundir: RunDirectory, extent: Extent, part: Part) -> Extent:
+    """Write one more part into the manifest; it counts from here on. Return how much is sealed now. Raises OSError."""
+    path = rundir.manifest(extent.journal)
+    if extent.num_parts:
+        append_durably(path, _line(part))
+    else:
+        write_atomic(path, _head(extent.journal) + _line(part))
+    return Extent(
+        journal=extent.journal,
+        num_parts=extent.num_parts + 1,
+        last_seq=part.last_seq,
+        totals=extent.totals + part.totals,
+    )
 
 
 def remove_leftovers(rundir: RunDirectory, manifest: Manifest) -> list[str]:
@@ -129,7 +213,7 @@ def remove_leftovers(rundir: RunDirectory, manifest: Manifest) -> list[str]:
         p
         for p in rundir.episodes.iterdir()
         if (p.name.startswith(f"{prefix}-") and p.name not in named)
-        or (p.name.startswith(f"{prefix}.manifest.json.") and p.name.endswith(TMP_SUFFIX))
+        or (p.name.startswith(f"{prefix}.manifest.json") and p.name.endswith(TMP_SUFFIX))
     ]
     for path in found:
         path.unlink()

@@ -56,7 +56,7 @@ def forecast(plan: Plan, count: Callable[[str], int]) -> Forecast:
     by_length = sorted(plan.cases, key=lambda case: len(msgspec.json.encode(case)))
     step = max(1, len(by_length) // MAX_CASES)
     chosen = {case.id for case in [*by_length[::step], *by_length[-1:]]}
-    for key in (key for key in plan.keys() if key.repeat == 0 and key.case in chosen):
+    for key in (key for key in plan.roster() if key.repeat == 0 and key.case in chosen):
         for extreme in plan.spec.extremes or DEFAULT_EXTREMES:
             courses.append(_course(Dialogue(cast.play(key)), extreme, lengths, contexts))
             terse.append(_course(Dialogue(cast.play(key)), extreme, lengths, {}, is_terse=True))

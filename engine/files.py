@@ -1,7 +1,7 @@
 """Files that are whole or absent.
 
-Invariant: a reader of a path written here sees the old bytes or the new ones, never a part, also after a power cut.
-Knows nothing of what the bytes mean.
+Invariant: a reader of a path written here sees the old bytes or the new ones, never a part, also after a power cut;
+only what is appended may be there in part. Knows nothing of what the bytes mean.
 """
 
 import os
@@ -38,3 +38,15 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+def append_durably(path: Path, data: bytes) -> None:
+    """Add `data` at the end of a file that exists. Raises OSError; a killed writer may leave a part of it there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,11 +8,11 @@ thread, the scheduler's; the reading methods may be called from any. Knows nothi
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import msgspec
 
-from engine.corpus_parts import Manifest, read_manifest, read_sealed, remove_leftovers, sealed_keys
+from engine.corpus_parts import Manifest, own_manifest, read_manifest, read_sealed, sealed_keys
 from engine.errors import JournalError
 from engine.journal_store import (
     ATTEMPT,
@@ -27,6 +27,7 @@ from engine.journal_store import (
 )
 from engine.journal_writer import Admit, End, Gauges, Step, Writer
 from engine.record import AttemptRecord, EpisodeHead, EpisodeKey, EpisodeRecord, Status
+from engine.roster import Ledger
 from engine.rundir import RunDirectory
 from engine.steps import Reply
 from engine.totals import CallTotals, Totals
@@ -50,37 +51,47 @@ class Journal:
 
     is_kept = True
 
-    def __init__(self, rundir: RunDirectory, store: Store, manifest: Manifest, seal_every: int) -> None:
+    def __init__(self, rundir: RunDirectory, store: Store, manifest: Manifest, seal_every: int, ended: Ledger) -> None:
         self.rundir = rundir
         self._store = store
-        self._ended: dict[EpisodeKey, Status] = dict(sealed_keys(rundir, manifest))
+        self._index = manifest.journal
+        self._ended = ended
+        for key, status in sealed_keys(rundir, manifest):
+            ended.put(key, status)
         self._totals = manifest.totals
-        store.prune_ids(_sealed_ids(store, self._ended))
+        store.prune_ids(_sealed_ids(store, ended))
         unsealed = store.bodies()
         for _, body in unsealed:
             record = decode(body, EpisodeRecord)
-            self._ended[record.key] = record.status
+            ended.put(record.key, record.status)
             self._totals += Totals.of(record)
         self._live = _live_rows(store)
         self._next_id = store.last_id() + 1
         self._next_seq = max([manifest.last_seq, *(seq for seq, _ in unsealed)]) + 1
-        self._writer = Writer(store, rundir, manifest, seal_every=seal_every, unsealed=unsealed)
+        self._writer = Writer(store, rundir, manifest.extent, seal_every=seal_every, unsealed=unsealed)
 
     @classmethod
-    def open(cls, rundir: RunDirectory, *, index: int = 0, seal_every: int = 256, exclusive: bool = False) -> "Journal":
+    def open(
+        cls,
+        rundir: RunDirectory,
+        *,
+        index: int = 0,
+        seal_every: int = 256,
+        exclusive: bool = False,
+        ended: Ledger | None = None,
+    ) -> "Journal":
         """Open or begin the journal with that index; blocking. The caller holds the directory's lock.
 
         `seal_every` terminal episodes become one part. `exclusive` does without shared memory, for network file
-        systems. Rows of sealed episodes and left-over parts are removed. Raises JournalError when the database is
-        damaged, locked by another process for 10 s, or not writable.
+        systems. `ended` is where it is noted how episodes ended. Rows of sealed episodes and left-over parts are
+        removed. Raises JournalError when the database is damaged, locked by another process for 10 s, or not writable.
         """
         path = rundir.journal(index)
         store: Store | None = None
         try:
-            manifest = read_manifest(rundir, index)
-            remove_leftovers(rundir, manifest)
+            manifest = own_manifest(rundir, index)
             store = Store(path, exclusive=exclusive)
-            return cls(rundir, store, manifest, seal_every)
+            return cls(rundir, store, manifest, seal_every, Ledger() if ended is None else ended)
         except (sqlite3.Error, OSError, msgspec.MsgspecError, JournalError) as error:
             if store is not None:
                 store.close()
@@ -129,7 +140,7 @@ class Journal:
         self._writer.put(End((self._next_seq, live.id, body), len(body) + ROW_BYTES, loop, done))
         self._next_seq += 1
         del self._live[record.episode]
-        self._ended[record.key] = record.status
+        self._ended.put(record.key, record.status)
         self._totals += Totals.of(record)
 
     def _require_live(self, episode: str) -> _Live:
@@ -184,9 +195,9 @@ class Journal:
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise journal_error(self._store.path, error) from error
 
-    def ended(self) -> dict[EpisodeKey, Status]:
-        """Return every terminal episode, sealed and unsealed alike."""
-        return dict(self._ended)
+    def ended(self) -> Mapping[EpisodeKey, Status]:
+        """Return every terminal episode, sealed and unsealed alike: as of now, whenever it is looked at."""
+        return self._ended
 
     def totals(self) -> Totals:
         """Return the sums over terminal episodes."""
@@ -215,16 +226,16 @@ class Journal:
             rows = self._store.ended(after_seq, limit)
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise journal_error(self._store.path, error) from error
-        manifest = self._writer.manifest
+        manifest = read_manifest(self.rundir, self._index)
         sealed = list(itertools.islice(read_sealed(self.rundir, manifest, after_seq), limit))
         fresh = [record for _, record in rows if record.seq > manifest.last_seq]
         return (sealed + fresh)[:limit]
 
 
-def _sealed_ids(store: Store, sealed: dict[EpisodeKey, Status]) -> list[int]:
+def _sealed_ids(store: Store, sealed: Container[EpisodeKey]) -> list[int]:
     """Row ids of sealed episodes that the store still calls live or unsealed (a kill before the prune, a torn WAL)."""
     live = [id_ for id_, episode in store.live() if episode.key in sealed]
-    return live + [id_ for id_, record in store.ended() if record.key in sealed]
+    return live + [id_ for id_, key in store.ended_keys() if key in sealed]
 
 
 def _live_rows(store: Store) -> dict[str, _Live]:

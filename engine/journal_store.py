@@ -11,14 +11,14 @@ import json
 import shutil
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from engine.errors import JournalError
-from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord
+from engine.record import AttemptRecord, EpisodeHead, EpisodeKey, EpisodeRecord
 from engine.steps import Reply
 from engine.totals import CallTotals
 
@@ -203,6 +203,11 @@ class Store:
         """Return unsealed terminal episodes with their row ids, in order of seq."""
         sql = "SELECT id, record FROM ended WHERE seq > ? ORDER BY seq LIMIT ?"
         return [(id_, decode(record, EpisodeRecord)) for id_, record in self._all(sql, after_seq, limit)]
+
+    def ended_keys(self) -> Iterator[tuple[int, EpisodeKey]]:
+        """Yield row id and key of unsealed terminal episodes, in order of seq."""
+        for id_, record in self._all("SELECT id, record FROM ended ORDER BY seq"):
+            yield id_, decode(record, EpisodeHead).key
 
     def bodies(self) -> list[tuple[int, bytes]]:
         """Return seq and encoded record of unsealed terminal episodes, in order of seq."""

@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from engine.corpus_parts import Manifest
+from engine.corpus_parts import Extent
 from engine.errors import JournalError
 from engine.journal_store import AdmitRow, EndRow, StepRow, Store, journal_error
 from engine.recent import Recent
@@ -79,29 +79,24 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, rundir: RunDirectory, manifest: Manifest, *, seal_every: int, unsealed: Sequence[SealRow]
+        self, store: Store, rundir: RunDirectory, extent: Extent, *, seal_every: int, unsealed: Sequence[SealRow]
     ) -> None:
         self.failure: JournalError | None = None
         self.recent = Recent()
         self._store = store
-        self._unsealed = Unsealed(store, rundir, manifest, seal_every, unsealed, self._notify)
+        self._unsealed = Unsealed(store, rundir, extent, seal_every, unsealed, self._notify)
         self._changed = threading.Condition()
         self._queue: deque[Op] = deque()
         self._waiting: list[asyncio.Future[None]] = []
         self._watchers: list[asyncio.Future[None]] = []
         self._tails: list[asyncio.Future[None]] = []
-        self._last_seq = max([manifest.last_seq, *(seq for seq, _ in unsealed)])
+        self._last_seq = max([extent.last_seq, *(seq for seq, _ in unsealed)])
         # What was put is counted by the loop's thread alone, what is durable by the writer's: neither needs the lock.
         self._num_put = self._bytes_put = self._num_done = self._bytes_done = self._commits = 0
         self._commit_s = self._last = 0.0
         self._is_idle = self._is_urgent = self._is_closing = self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name=f"journal-{manifest.journal}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"journal-{extent.journal}", daemon=True)
         self._thread.start()
-
-    @property
-    def manifest(self) -> Manifest:
-        """What is sealed."""
-        return self._unsealed.manifest
 
     @property
     def sealer_pid(self) -> int | None:

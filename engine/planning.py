@@ -7,7 +7,7 @@ A plan is data; it starts nothing. Problems of the configuration, the cases and 
 import difflib
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from engine.errors import ConfigError, InputError, ProtocolDrift
 from engine.protocol import ProtocolSpec, Rules, Setting, find_protocol
 from engine.record import EpisodeKey
 from engine.recording import Identity
+from engine.roster import Roster
 from engine.rundir import RunDirectory
 from engine.steps import Protocol as Play
 
@@ -79,11 +80,9 @@ class Plan(msgspec.Struct, kw_only=True):
         prompts = Path(self.config.prompts) if self.config.prompts else None
         return Setting(principles=tuple(self.principles), prompts=prompts, cut=self.fitted.cut, shared=self.shared)
 
-    def keys(self) -> Iterator[EpisodeKey]:
-        """Yield the episodes of the first try: every case once, then the next repeat."""
-        for repeat in range(self.config.cases.repeats):
-            for case in self.cases:
-                yield EpisodeKey(case.id, repeat)
+    def roster(self, extra: Iterable[EpisodeKey] = ()) -> Roster:
+        """Return the episodes of the first try, and `extra` tries behind them."""
+        return Roster([case.id for case in self.cases], self.config.cases.repeats, extra)
 
     def texts(self) -> dict[str, str]:
         """Return the protocol's text files and own code as used, by name."""

@@ -17,7 +17,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -120,7 +120,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     bound its calls and context. `records` turns an episode into rows of its own export; `sections` are the tables
     `show` adds. Outcomes are read as plain mappings: `missing` counts missing values per field of one, `facts` picks
     its figures for the end screen, `histograms` the values of it whose spread over a run is drawn, by name, `warnings`
-    says what all of a run's show (one sentence each). `fit` returns what
+    says what all of a run's show (one sentence each); it reads them once, as they come. `fit` returns what
     must be fitted to the run's embedder (a similarity cut; None when the rules give one), reading and writing a cache
     directory. `cautions` are sentences for before the run, given the embedder's identity. `report` is what a finished
     run is summed up by, where a transcript would say nothing; it may write files into the run's directory, and raises
@@ -143,7 +143,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     missing: Callable[[Mapping[str, Any]], Mapping[str, int]] | None = None
     facts: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None
     histograms: Callable[[Mapping[str, Any]], Mapping[str, Sequence[float]]] | None = None
-    warnings: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
+    warnings: Callable[[Iterable[Mapping[str, Any]]], list[str]] | None = None
     fit: Callable[[Rules, Embedder, Path], Awaitable[float | None]] | None = None
     cautions: Callable[[Rules, str], list[str]] | None = None
     needed_context: Callable[[Rules], int] | None = None

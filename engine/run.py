@@ -21,11 +21,13 @@ from engine.files import write_atomic
 from engine.interrupt import Interrupt
 from engine.journal import Journal, Totals
 from engine.limits import Meter, Reached, Spent, share_limits, used_before
+from engine.memory import resident_bytes
 from engine.metrics import Metrics, MetricsLog
 from engine.panel import Panel
 from engine.planning import FITTED, Fitted, Plan, RunCast
 from engine.record import EpisodeKey, Status
 from engine.retry import RetryPolicy
+from engine.roster import Ledger, Roster, latest_counts
 from engine.run_control import RunControl
 from engine.rundir import RunDirectory
 from engine.scheduler import Scheduler
@@ -72,13 +74,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     reached: tuple[Reached, ...] = ()
 
 
-async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys: Iterable[EpisodeKey]) -> Result:
-    """Play every key that has no terminal record yet. The caller holds the directory's lock.
+async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, extra: Iterable[EpisodeKey] = ()) -> Result:
+    """Play every episode of the plan, and `extra` tries, that has no terminal record yet.
+
+    The caller holds the directory's lock.
 
     Raises RunError when the run cannot go on. An interrupt returns a result with its exit code instead.
     """
     try:
-        run = Run(plan, rundir, crew, panel, list(keys))
+        run = Run(plan, rundir, crew, panel, plan.roster(extra))
     except BaseException:
         await crew.close()
         raise
@@ -102,16 +106,17 @@ class Run:
     """One scheduler with its journal and its crew; `journal` is the index of the journal that its episodes go to."""
 
     def __init__(
-        self, plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, keys: list[EpisodeKey], journal: int = 0
+        self, plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, roster: Roster, journal: int = 0
     ) -> None:
         self.plan = plan
         self.rundir = rundir
         self.crew = crew
         self.panel = panel
-        self.keys = keys
+        self.roster = roster
         self.clock: Clock = SystemClock()
         self.index = journal
-        self.journal = Journal.open(rundir, index=journal, seal_every=plan.config.scheduler.seal_every)
+        every = plan.config.scheduler.seal_every
+        self.journal = Journal.open(rundir, index=journal, seal_every=every, ended=Ledger(roster))
         self._metrics_path = rundir.metrics_of(journal)
         self.before = self.journal.totals()
         self.scheduler: Scheduler | None = None
@@ -142,8 +147,8 @@ class Run:
     def num_open(self) -> int:
         """Keys without a terminal record."""
         ended = self.journal.ended()
-        wanted = set(self.keys) | {row.key for row in self.journal.live()}
-        return sum(key not in ended for key in wanted)
+        others = sum(row.key not in self.roster for row in self.journal.live())
+        return others + sum(key not in ended for key in self.roster)
 
     async def play(self) -> None:
         """Bring the pools up and play; where a limit is reached already, nothing is brought up."""
@@ -230,17 +235,16 @@ class Run:
     def _metrics(self) -> Metrics:
         return Metrics(
             now=self.clock.now(),
-            total=len(self.keys),
+            total=len(self.roster),
             ended=self._ended_counts(),
             turns=self.plan.spec.turns,
             roles=self.plan.spec.roles,
         )
 
     def _ended_counts(self) -> dict[Status, int]:
-        keys = set(self.keys)
         counts: dict[Status, int] = {}
         for key, status in self.journal.ended().items():
-            if key in keys:
+            if key in self.roster:
                 counts[status] = counts.get(status, 0) + 1
         return counts
 
@@ -248,7 +252,7 @@ class Run:
         chosen = self.plan.config.scheduler
         return Scheduler(
             cast=RunCast(self.plan),
-            keys=self.keys,
+            keys=self.roster,
             pools=self.crew.pools,
             roles=self.plan.config.roles,
             embedder=self.crew.embedder,
@@ -275,11 +279,14 @@ class Run:
                 metrics.lag(max(now - due, 0.0))
                 self._observe(metrics, now)
                 if log.is_due(now):
-                    log.write(now, self.clock.time(), metrics.drain(now))
+                    self._log(log, metrics, now)
         finally:
             now = self.clock.now()
             self._observe(metrics, now)
-            log.write(now, self.clock.time(), metrics.drain(now))
+            self._log(log, metrics, now)
+
+    def _log(self, log: MetricsLog, metrics: Metrics, now: float) -> None:
+        log.write(now, self.clock.time(), metrics.drain(now) | {"driver/resident_bytes": resident_bytes()})
 
     def _observe(self, metrics: Metrics, now: float) -> None:
         for name, backend in self.crew.pools.items():
@@ -287,24 +294,3 @@ class Run:
         self.panel.update(metrics.snapshot(now))
         for reached in self._reached():
             self.panel.say(f"{reached}: what is in flight is waited for")
-
-
-def latest_tries(ended: Mapping[EpisodeKey, Status]) -> list[EpisodeKey]:
-    """Return the latest ended try of each (case, repeat)."""
-    latest: dict[tuple[str, int], EpisodeKey] = {}
-    for key in sorted(ended, key=lambda key: key.attempt):
-        latest[key.case, key.repeat] = key
-    return sorted(latest.values())
-
-
-def latest_counts(ended: Mapping[EpisodeKey, Status]) -> dict[str, int]:
-    """Return how many (case, repeat) stand at each status."""
-    counts = {"completed": 0, "failed": 0, "cancelled": 0}
-    for key in latest_tries(ended):
-        counts[ended[key]] += 1
-    return counts
-
-
-def retry_keys(ended: Mapping[EpisodeKey, Status]) -> list[EpisodeKey]:
-    """Return a new try of every episode whose latest try failed."""
-    return [EpisodeKey(key.case, key.repeat, key.attempt + 1) for key in latest_tries(ended) if ended[key] == "failed"]

@@ -93,7 +93,7 @@ class RunDirectory:
 
     def manifest(self, index: int) -> Path:
         """Path of the manifest of that journal's sealed parts."""
-        return self.episodes / f"{index:03d}.manifest.json"
+        return self.episodes / f"{index:03d}.manifest.jsonl"
 
     def metrics_of(self, index: int) -> Path:
         """Path of the metrics of the scheduler that writes that journal."""

@@ -201,8 +201,8 @@ class Scheduler:
         return self._next is not None
 
     def _fresh(self, keys: Iterable[EpisodeKey]) -> Iterator[EpisodeKey]:
-        known = self.journal.ended().keys() | {row.key for row in self.journal.live()}
-        return (key for key in keys if key not in known)
+        ended, live = self.journal.ended(), {row.key for row in self.journal.live()}
+        return (key for key in keys if key not in ended and key not in live)
 
     def _pool_figures(self) -> dict[str, Pool]:
         return {

@@ -16,7 +16,7 @@ from typing import IO, Final
 
 import msgspec
 
-from engine.corpus_parts import Manifest, Part, form_part, keep_part
+from engine.corpus_parts import Extent, Part, form_part, keep_part
 from engine.journal_store import decode
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
@@ -38,20 +38,20 @@ class Job:
     """One part being sealed on a thread of its own; `done` is called there when it ends."""
 
     def __init__(
-        self, sealer: "Sealer", rundir: RunDirectory, manifest: Manifest, bodies: list[bytes], done: Callable[[], None]
+        self, sealer: "Sealer", rundir: RunDirectory, extent: Extent, bodies: list[bytes], done: Callable[[], None]
     ) -> None:
         self.is_done = False
         self._part: Part | None = None
         self._error: Exception | None = None
-        self._arguments = (sealer, rundir, manifest, bodies)
+        self._arguments = (sealer, rundir, extent, bodies)
         self._done = done
-        self._thread = Thread(target=self._run, name=f"seal-{manifest.journal}", daemon=True)
+        self._thread = Thread(target=self._run, name=f"seal-{extent.journal}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        sealer, rundir, manifest, bodies = self._arguments
+        sealer, rundir, extent, bodies = self._arguments
         try:
-            self._part = keep_part(rundir, *sealer.form(manifest.next_file, bodies))
+            self._part = keep_part(rundir, *sealer.form(extent.next_file, bodies))
         except Exception as error:  # noqa: BLE001  raised where the part is asked for
             self._error = error
         self.is_done = True

@@ -5,7 +5,7 @@ prefix cache is shared and its journal is the one that admitted it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,16 +13,17 @@ import msgspec
 from engine.metrics import Snapshot
 from engine.planning import Plan, thaw_table
 from engine.record import EpisodeKey
+from engine.roster import Roster
 from engine.run import Result
 from engine.rundir import RunDirectory
 from engine.totals import Totals
 
 
-def slice_keys(
-    keys: Iterable[EpisodeKey], places: Mapping[str, int], index: int, num_shards: int
-) -> Iterator[EpisodeKey]:
-    """Yield the keys of shard `index`, in order. `places` maps each case's id to its place among the cases."""
-    return (key for key in keys if places[key.case] % num_shards == index)
+def slice_roster(plan: Plan, extra: Sequence[EpisodeKey], index: int, num_shards: int) -> Roster:
+    """Return the episodes of shard `index`, in order: those of every so many-th case, and the extra tries of these."""
+    cases = [case.id for case in plan.cases[index::num_shards]]
+    known = set(cases)
+    return Roster(cases, plan.config.cases.repeats, (key for key in extra if key.case in known))
 
 
 def share_of(total: int, index: int, num_shards: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """What a run came to, for machines: one JSON object, and the figures the end screen shows."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,21 +22,24 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def findings(spec: ProtocolSpec, outcomes: Iterable[Mapping[str, Any]]) -> Findings:
-    """Read the outcomes once; facts are means over episodes."""
+    """Read the outcomes once and keep none; facts are means over episodes."""
     missing: Counter[str] = Counter()
-    facts: dict[str, list[float]] = {}
-    kept: list[Mapping[str, Any]] = []
-    for outcome in outcomes:
-        kept.append(outcome)
-        missing.update(spec.missing(outcome) if spec.missing else {})
-        for name, value in (spec.facts(outcome) if spec.facts else {}).items():
-            facts.setdefault(name, []).append(value)
-    means = {name: sum(values) / len(values) for name, values in facts.items()}
-    return Findings(missing=dict(missing), facts=means, warnings=_warnings(spec, kept))
+    sums: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
 
+    def counted() -> Iterator[Mapping[str, Any]]:
+        for outcome in outcomes:
+            missing.update(spec.missing(outcome) if spec.missing else {})
+            found = spec.facts(outcome) if spec.facts else {}
+            sums.update(found)
+            counts.update(found.keys())
+            yield outcome
 
-def _warnings(spec: ProtocolSpec, outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
-    return spec.warnings(outcomes) if spec.warnings and outcomes else []
+    watched = counted()
+    warnings = spec.warnings(watched) if spec.warnings else []
+    deque(watched, maxlen=0)  # those that the warnings did not need
+    means = {name: sums[name] / count for name, count in counts.items()}
+    return Findings(missing=dict(missing), facts=means, warnings=warnings)
 
 
 def summarize(result: Result, found: Findings, directory: str, bill: Sequence[BillRow] = ()) -> dict[str, Any]:

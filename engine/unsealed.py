@@ -8,7 +8,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from engine.corpus_parts import Manifest, Part, keep_part, name_part
+from engine.corpus_parts import Extent, Part, keep_part, name_part
 from engine.journal_store import Store
 from engine.rundir import RunDirectory
 from engine.sealing import Job, Sealer, form_encoded
@@ -31,12 +31,12 @@ class Unsealed:
         self,
         store: Store,
         rundir: RunDirectory,
-        manifest: Manifest,
+        extent: Extent,
         seal_every: int,
         rows: Sequence[SealRow],
         wake: Callable[[], None],
     ) -> None:
-        self.manifest = manifest
+        self._extent = extent
         self._store, self._rundir, self._seal_every, self._wake = store, rundir, seal_every, wake
         self._rows = deque(rows)
         self._num_bytes = sum(len(body) for _, body in rows)
@@ -83,9 +83,9 @@ class Unsealed:
     def _form(self) -> None:
         bodies = self._next_bodies()
         if self._sealer.is_worth(sum(map(len, bodies))):
-            self._job = Job(self._sealer, self._rundir, self.manifest, bodies, self._wake)
+            self._job = Job(self._sealer, self._rundir, self._extent, bodies, self._wake)
         else:
-            self._name(keep_part(self._rundir, *form_encoded(self.manifest.next_file, bodies)))
+            self._name(keep_part(self._rundir, *form_encoded(self._extent.next_file, bodies)))
 
     def _next_bodies(self) -> list[bytes]:
         """The records of the next part: at least one."""
@@ -100,7 +100,7 @@ class Unsealed:
 
     def _name(self, part: Part) -> None:
         self._job = None
-        self.manifest = name_part(self._rundir, self.manifest, part)
+        self._extent = name_part(self._rundir, self._extent, part)
         self._store.prune_sealed(part.last_seq)
         while self._rows and self._rows[0][0] <= part.last_seq:
             self._num_bytes -= len(self._rows.popleft()[1])

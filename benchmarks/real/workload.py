@@ -79,7 +79,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
     def keys(self, plan: Plan) -> list[EpisodeKey]:
         """Return the episodes to play."""
-        return [key for key, _ in zip(plan.keys(), range(self.num_dialogues), strict=False)]
+        return [key for key, _ in zip(plan.roster(), range(self.num_dialogues), strict=False)]
 
     def length(self, episode: str, path: str) -> int:
         """Return how many tokens a call may say: uniform over `tokens`, the same in every recording."""

@@ -65,7 +65,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
     def keys(self, plan: Plan) -> list[EpisodeKey]:
         """Return the episodes to play."""
-        return [key for key, _ in zip(plan.keys(), range(self.num_episodes), strict=False)]
+        return [key for key, _ in zip(plan.roster(), range(self.num_episodes), strict=False)]
 
     def answers(self) -> SampledAnswers:
         """Return what the model says; no plan is ever scored as good, so all tries are used."""

@@ -147,7 +147,7 @@ class Ablation:
         panel.say(f"playing {arm}")
         rundir = open_run(plan, self.directory / arm)
         with rundir.lock():
-            result = await play(plan, rundir, Lent(crew), panel, list(plan.keys()))
+            result = await play(plan, rundir, Lent(crew), panel)
         return result.interrupted or (1 if result.num_unplayed else 0)
 
     async def _is_finished(self, arm: str) -> bool:

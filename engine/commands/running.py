@@ -6,7 +6,7 @@ Both end the process with the run's exit code, after saying what came of it.
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +26,8 @@ from engine.panel import make_panel
 from engine.planning import Plan, freeze
 from engine.record import EpisodeKey, Status
 from engine.report.writing import AT_END, FINISHED, IN_HASTE, open_state
-from engine.run import Result, play, retry_keys
+from engine.roster import Ledger, retry_keys
+from engine.run import Result, play
 from engine.rundir import RunDirectory
 from engine.serving import read_serving
 from engine.summary import findings, summarize
@@ -56,7 +57,7 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
             else:
                 shutil.rmtree(rundir.path, ignore_errors=True)
             raise
-    _finish(plan, rundir, result, as_json)
+    finish(plan, rundir, result, as_json)
 
 
 async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: bool) -> None:
@@ -79,27 +80,26 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     except BaseException:
         _say_resume(rundir)
         raise
-    _finish(plan, rundir, result, as_json)
+    finish(plan, rundir, result, as_json)
 
 
 class Progress(msgspec.Struct, frozen=True):
     """How far a run's journals are: the status of every try that ended, and how many live."""
 
-    ended: dict[EpisodeKey, Status]
+    ended: Mapping[EpisodeKey, Status]
     num_live: int
 
     def is_finished(self, plan: Plan) -> bool:
         """Whether nothing of the plan is left to play."""
-        return not self.num_live and all(key in self.ended for key in plan.keys())
+        return not self.num_live and all(key in self.ended for key in plan.roster())
 
 
 async def read_progress(plan: Plan, rundir: RunDirectory) -> Progress:
     """Return how far a run is. The caller holds the directory's lock."""
-    ended: dict[EpisodeKey, Status] = {}
+    ended = Ledger(plan.roster())
     num_live = 0
     for index in range(plan.config.shards):
-        journal = Journal.open(rundir, index=index)
-        ended |= journal.ended()
+        journal = Journal.open(rundir, index=index, ended=ended)
         num_live += len(journal.live())
         await journal.close()
     return Progress(ended, num_live)
@@ -114,7 +114,7 @@ async def _play(plan: Plan, rundir: RunDirectory, crew: Any, paths: dict[str, Pa
         await crew.close()
         return await play_shards(plan, rundir, paths, panel, extra)
     crew.attach(rundir, panel.say)
-    return await play(plan, rundir, crew, panel, [*plan.keys(), *extra])
+    return await play(plan, rundir, crew, panel, extra)
 
 
 async def _has_started(rundir: RunDirectory, num_journals: int) -> bool:
@@ -130,7 +130,7 @@ async def _has_started(rundir: RunDirectory, num_journals: int) -> bool:
     return False
 
 
-def _finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> NoReturn:
+def finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> NoReturn:
     """Print what happened and exit with the run's code."""
     corpus = Corpus.open(rundir)
     outcomes = (json.loads(record.outcome) for record in corpus.iterate(columns=("outcome",)) if record.outcome)

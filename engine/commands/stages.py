@@ -281,7 +281,7 @@ class _Running:
         self._stages = stages
         self._lock: AbstractContextManager[None] = rundir.lock()
         self._lock.__enter__()
-        self._run = Run(plan, rundir, crew, make_panel(False), list(plan.keys()))
+        self._run = Run(plan, rundir, crew, make_panel(False), plan.roster())
 
     async def __aenter__(self) -> Run:
         self._stages._active = self._run

@@ -41,7 +41,7 @@ async def play_virtually(plan: Plan, made: Pools, keep: Callable[[EpisodeRecord]
     """Play a plan on the running virtual loop."""
     clock, pools, chosen = VirtualClock(), made.pools, plan.config.scheduler
     max_live = None if chosen.max_live == "auto" else chosen.max_live
-    keys = list(plan.keys())
+    keys = list(plan.roster())
     prior_tokens = plan.expected_context or forecast(plan, bytes_count).expected_context
     for pool in pools.values():
         await pool.start()

@@ -7,7 +7,7 @@ import pytest
 
 from docs.configuration import ROOT
 from engine.checkpoints import Checkpoint, Lineage
-from engine.corpus_parts import Manifest, Part
+from engine.corpus_parts import Part
 from engine.corpus_schema import _REPLY, _STEP, SCHEMA
 from eval.exam.report import ExamScores, SetScore
 from eval.judging.report import DimensionFigures, JudgingFigures
@@ -28,7 +28,7 @@ def test_every_column_of_an_episode_is_named() -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        *(Manifest, Part, Mark, Checkpoint, Lineage, Played, Sampled, Swapped, Trained, Examined, Decided),
+        *(Part, Mark, Checkpoint, Lineage, Played, Sampled, Swapped, Trained, Examined, Decided),
         *(ExamScores, SetScore, JudgingFigures, DimensionFigures, Verdict, Vote),
     ],
 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.corpus_parts import Manifest, Part, form_part, keep_part
+from engine.corpus_parts import Extent, Part, form_part, keep_part
 from engine.journal import Journal
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, NodeRecord, Status, StepRecord
 from engine.rundir import RunDirectory
@@ -54,9 +54,9 @@ def play(journal: Journal, name: str, num_steps: int = 2, status: Status = "comp
     return key
 
 
-def put_part(run: RunDirectory, manifest: Manifest, records: Sequence[EpisodeRecord]) -> Part:
-    """Write records as the manifest's next part, which does not name it yet."""
-    return keep_part(run, *form_part(manifest.next_file, records))
+def put_part(run: RunDirectory, extent: Extent, records: Sequence[EpisodeRecord]) -> Part:
+    """Write records as the next part, which no manifest names yet."""
+    return keep_part(run, *form_part(extent.next_file, records))
 
 
 def disk_size(run: RunDirectory) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.corpus import Corpus, latest_tries
-from engine.corpus_parts import Manifest, name_part, read_manifest, remove_leftovers
+from engine.corpus_parts import Extent, Manifest, name_part, own_manifest, read_manifest, remove_leftovers
 from engine.corpus_schema import FIELD_COLUMNS, SCHEMA, columns_of, from_table, to_table
 from engine.errors import JournalError
 from engine.journal import Journal
@@ -139,28 +139,63 @@ async def test_columns_leave_the_rest_at_its_defaults(tmp_path: Path) -> None:
 def test_a_part_counts_only_once_its_manifest_names_it(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     empty = read_manifest(run, 0)
-    part = put_part(run, empty, [make_record(EpisodeKey("a"))])
+    put_part(run, empty.extent, [make_record(EpisodeKey("a"))])
     (run.episodes / "000-00007.parquet.x.tmp").write_bytes(b"")
-    (run.episodes / "000.manifest.json.x.tmp").write_bytes(b"")
+    (run.episodes / "000.manifest.jsonl.x.tmp").write_bytes(b"")
     (run.episodes / "001-00000.parquet").write_bytes(b"another journal's")
     assert len(Corpus.open(run)) == 0
     assert remove_leftovers(run, empty) == [
         "000-00000.parquet",
         "000-00007.parquet.x.tmp",
-        "000.manifest.json.x.tmp",
+        "000.manifest.jsonl.x.tmp",
     ]
-    part = put_part(run, empty, [make_record(EpisodeKey("a"))])
-    named = name_part(run, empty, part)
-    assert read_manifest(run, 0) == named
+    part = put_part(run, empty.extent, [make_record(EpisodeKey("a"))])
+    extent = name_part(run, empty.extent, part)
+    named = read_manifest(run, 0)
+    assert named == Manifest(parts=(part,)) and named.extent == extent
     assert remove_leftovers(run, named) == []
-    assert sorted(os.listdir(run.episodes)) == ["000-00000.parquet", "000.manifest.json", "001-00000.parquet"]
+    assert sorted(os.listdir(run.episodes)) == ["000-00000.parquet", "000.manifest.jsonl", "001-00000.parquet"]
+
+
+def test_a_manifest_torn_anywhere_names_the_parts_before_and_goes_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    extent, ends = Extent(), list[int]()
+    for seq in range(3):
+        record = msgspec.structs.replace(make_record(EpisodeKey(f"c{seq}")), seq=seq)
+        extent = name_part(run, extent, put_part(run, extent, [record]))
+        ends.append(run.manifest(0).stat().st_size)
+    whole, data = read_manifest(run, 0), run.manifest(0).read_bytes()
+    # The first line and the first part are written as one file: what is appended may be torn.
+    for size in range(ends[0], len(data) + 1):
+        run.manifest(0).write_bytes(data[:size])
+        num_whole = sum(end <= size for end in ends)
+        assert read_manifest(run, 0).parts == whole.parts[:num_whole], size
+    run.manifest(0).write_bytes(data[: ends[1] + 40])
+    owned = own_manifest(run, 0)
+    assert owned.parts == whole.parts[:2] and not (run.episodes / whole.parts[2].file).exists()
+    last = msgspec.structs.replace(make_record(EpisodeKey("last")), seq=2)
+    name_part(run, owned.extent, put_part(run, owned.extent, [last]))
+    assert [record.key.case for record in Corpus.open(run)] == ["c0", "c1", "last"]
+
+
+def test_a_manifest_of_the_first_version_is_read_and_its_owner_writes_it_anew(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    part = put_part(run, Extent(), [msgspec.structs.replace(make_record(EpisodeKey("a")), seq=0)])
+    old = run.episodes / "000.manifest.json"
+    old.write_bytes(msgspec.json.encode({"version": 1, "journal": 0, "parts": [part]}))
+    assert read_manifest(run, 0).parts == (part,) and len(Corpus.open(run)) == 1
+    owned = own_manifest(run, 0)
+    assert owned == read_manifest(run, 0) == Manifest(parts=(part,)) and not old.exists()
+    second = put_part(run, owned.extent, [msgspec.structs.replace(make_record(EpisodeKey("b")), seq=1)])
+    name_part(run, owned.extent, second)
+    assert [record.key.case for record in Corpus.open(run)] == ["a", "b"]
 
 
 def test_damage_is_found(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    manifest = Manifest()
+    extent = Extent()
     record = msgspec.structs.replace(make_record(EpisodeKey("a")), seq=0)
-    name_part(run, manifest, put_part(run, manifest, [record]))
+    name_part(run, extent, put_part(run, extent, [record]))
     path = run.episodes / "000-00000.parquet"
     data = path.read_bytes()
     assert Corpus.open(run).damaged() == []
@@ -174,8 +209,8 @@ def test_damage_is_found(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(JournalError, match="every sealed part must be there"):
         Corpus.open(run)
-    run.manifest(0).write_bytes(b'{"version": 2}')
-    with pytest.raises(JournalError, match="version must be 1, got 2"):
+    run.manifest(0).write_bytes(b'{"version": 3, "journal": 0}\n{"parts": "otherwise"}\n')
+    with pytest.raises(JournalError, match="version must be at most 2, got 3"):
         Corpus.open(run)
 
 
@@ -183,11 +218,11 @@ def test_damage_is_found(tmp_path: Path) -> None:
 def test_datasets_loads_the_parts(tmp_path: Path) -> None:
     datasets: Any = pytest.importorskip("datasets")
     run = make_run(tmp_path)
-    manifest = Manifest()
+    extent = Extent()
     for name in "ab":
         record = make_record(EpisodeKey(name), reply=Reply("hi", probabilities={"x": 0.5}))
-        manifest = name_part(run, manifest, put_part(run, manifest, [record]))
-    files = [str(run.episodes / p.file) for p in manifest.parts]
+        extent = name_part(run, extent, put_part(run, extent, [record]))
+    files = [str(run.episodes / p.file) for p in read_manifest(run, 0).parts]
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"), split="train")
     assert loaded["case_id"][:] == ["a", "b"]
     assert loaded[0]["steps"][0]["reply"]["text"] == "hi"
@@ -202,11 +237,11 @@ def test_the_latest_try_of_each_repeat_counts() -> None:
 
 def test_a_sample_is_seeded_bounded_and_from_all_of_the_run(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    manifest = Manifest()
+    extent = Extent()
     for place in range(40):
         records = [make_record(EpisodeKey(f"c{place * 20 + at:03d}"), 1) for at in range(20)]
         records = [msgspec.structs.replace(one, seq=place * 20 + at) for at, one in enumerate(records)]
-        manifest = name_part(run, manifest, put_part(run, manifest, records))
+        extent = name_part(run, extent, put_part(run, extent, records))
     corpus = Corpus.open(run)
     drawn = [record.seq for record in corpus.sample(200, seed=1)]
     assert drawn == sorted(set(drawn)) and len(drawn) <= 200
@@ -221,8 +256,8 @@ def test_a_sample_takes_every_episode_as_often_sealed_or_not(tmp_path: Path) -> 
     run = make_run(tmp_path)
     sealed = tuple(msgspec.structs.replace(make_record(EpisodeKey(f"s{at}"), 0), seq=at) for at in range(6))
     loose = tuple(msgspec.structs.replace(make_record(EpisodeKey(f"u{at}"), 0), seq=at + 6) for at in range(3))
-    manifest = name_part(run, Manifest(), put_part(run, Manifest(), sealed))
-    corpus = Corpus(run, {0: (manifest, loose)})
+    name_part(run, Extent(), put_part(run, Extent(), sealed))
+    corpus = Corpus(run, {0: (read_manifest(run, 0), loose)})
     counts = [0] * 9
     for seed in range(300):
         for record in corpus.sample(2, seed):
@@ -233,11 +268,11 @@ def test_a_sample_takes_every_episode_as_often_sealed_or_not(tmp_path: Path) -> 
 
 def test_parts_without_the_status_asked_for_are_not_read(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    manifest = Manifest()
+    extent = Extent()
     for status, seq in (("completed", 0), ("failed", 1)):
         record = msgspec.structs.replace(make_record(EpisodeKey(status), 1, status), seq=seq)  # type: ignore[arg-type]
-        manifest = name_part(run, manifest, put_part(run, manifest, [record]))
-    damaged = run.episodes / manifest.parts[0].file
+        extent = name_part(run, extent, put_part(run, extent, [record]))
+    damaged = run.episodes / read_manifest(run, 0).parts[0].file
     damaged.write_bytes(bytes(damaged.stat().st_size))
     assert [record.key.case for record in Corpus.open(run).iterate(status="failed")] == ["failed"]
     with pytest.raises(JournalError):

@@ -190,12 +190,12 @@ async def test_a_kill_between_part_manifest_and_prune(tmp_path: Path, num_done: 
     run = image(run, tmp_path / "image")
     await journal.close()
 
-    store, manifest = Store(run.journal(0)), read_manifest(run, 0)
-    part = put_part(run, manifest, [record for _, record in store.ended()])
+    store, extent = Store(run.journal(0)), read_manifest(run, 0).extent
+    part = put_part(run, extent, [record for _, record in store.ended()])
     if num_done > 1:
-        manifest = name_part(run, manifest, part)
+        extent = name_part(run, extent, part)
     if num_done > 2:
-        store.prune_sealed(manifest.last_seq)
+        store.prune_sealed(extent.last_seq)
     store.close()
 
     assert [r.key for r in Corpus.open(run).iterate()] == keys

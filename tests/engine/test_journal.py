@@ -260,9 +260,9 @@ async def test_journals_of_one_run_do_not_meet(tmp_path: Path) -> None:
         await journal.close()
     assert sorted(p.name for p in run.episodes.iterdir()) == [
         "000-00000.parquet",
-        "000.manifest.json",
+        "000.manifest.jsonl",
         "001-00000.parquet",
-        "001.manifest.json",
+        "001.manifest.jsonl",
     ]
 
 

@@ -48,7 +48,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def first_request(plan: Plan) -> Generate:
-    step = next(RunCast(plan).play(next(plan.keys())))
+    step = next(RunCast(plan).play(next(iter(plan.roster()))))
     assert isinstance(step, Generate)
     return step
 

@@ -14,7 +14,7 @@ import pytest
 
 from engine import sealing, unsealed
 from engine.corpus import Corpus
-from engine.corpus_parts import Manifest, Part, keep_part
+from engine.corpus_parts import Extent, Part, keep_part
 from engine.errors import JournalError
 from engine.journal import Journal
 from engine.journal_store import encode
@@ -97,7 +97,7 @@ def test_an_interrupt_of_the_terminal_is_not_for_the_process(sealer: Sealer) -> 
 def test_what_no_column_holds_is_an_error_in_either_place(tmp_path: Path, sealer: Sealer) -> None:
     run, ended = make_run(tmp_path), list[bool]()
     bodies = [encode(make_record(EpisodeKey("c", repeat=2**40)))]
-    job = Job(sealer, run, Manifest(), bodies, lambda: ended.append(True))
+    job = Job(sealer, run, Extent(), bodies, lambda: ended.append(True))
     with pytest.raises(ValueError, match="too large"):
         job.part()
     assert ended == [True]

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.limits import Reached, Spent
@@ -10,16 +10,26 @@ from engine.planning import freeze, make_plan
 from engine.record import EpisodeKey
 from engine.run import Result
 from engine.rundir import RunDirectory
-from engine.shards import ShardTask, share_of, slice_keys, sum_results, sum_snapshots, thaw_task
+from engine.shards import ShardTask, share_of, slice_roster, sum_results, sum_snapshots, thaw_task
 from engine.totals import CallTotals, Totals
 
+TABLE = {
+    "protocol": {"name": "counseling"},
+    "models": {"base": {"kind": "openai", "model": "m"}},
+    "roles": {"patient": "base", "therapist": "base"},
+}
 
+
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 4))
 def test_every_key_belongs_to_one_shard_and_a_case_to_one(num_shards: int, num_cases: int, repeats: int) -> None:
-    keys = [EpisodeKey(f"case{case}", repeat) for repeat in range(repeats) for case in range(num_cases)]
-    places = {f"case{case}": case for case in range(num_cases)}
-    slices = [list(slice_keys(keys, places, index, num_shards)) for index in range(num_shards)]
-    assert sorted(key for part in slices for key in part) == sorted(keys)
+    cases_played = {"source": "sampled", "limit": num_cases, "repeats": repeats}
+    plan = make_plan({**TABLE, "cases": cases_played}, Path())
+    names = [case.id for case in plan.cases]
+    keys = [EpisodeKey(name, repeat) for repeat in range(repeats) for name in names]
+    extra = [EpisodeKey(name, 0, 1) for name in names]
+    slices = [list(slice_roster(plan, extra, index, num_shards)) for index in range(num_shards)]
+    assert sorted(key for part in slices for key in part) == sorted(keys + extra)
     cases = [{key.case for key in part} for part in slices]
     assert sum(map(len, cases)) == num_cases
     assert max(map(len, cases)) - min(map(len, cases)) <= 1

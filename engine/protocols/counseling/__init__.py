@@ -5,7 +5,8 @@ The plainest protocol there is: two roles, no judge, no values, no similarities.
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -113,12 +114,13 @@ def facts(outcome: Mapping[str, Any]) -> Mapping[str, float]:
     return {"exchanges": float(outcome["turns"]), "ended by therapist": float(outcome["ended_by"] == "therapist")}
 
 
-def warnings(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+def warnings(outcomes: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say so when no session of a run came to an end of its own."""
-    if len(outcomes) < MIN_EPISODES or any(outcome["ended_by"] == "therapist" for outcome in outcomes):
+    ends = Counter(outcome["ended_by"] == "therapist" for outcome in outcomes)
+    if ends[False] < MIN_EPISODES or ends[True]:
         return []
     return [
-        f"no session was ended by the therapist: all {len(outcomes)} reached max_turns; "
+        f"no session was ended by the therapist: all {ends[False]} reached max_turns; "
         "the model may not follow the end-of-session rule"
     ]
 

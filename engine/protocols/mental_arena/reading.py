@@ -4,7 +4,7 @@ Cells hold model text as it is; whoever shows them cleans it. Nothing here is ne
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -65,52 +65,74 @@ def histograms(outcome: Mapping[str, Any]) -> Mapping[str, list[float]]:
     return {name: [float(one) for one in found if one is not None] for name, found in values.items()}
 
 
-def warnings(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+class _Shared:
+    """What a run's outcomes have in common, counted as they come."""
+
+    def __init__(self) -> None:
+        self.num = self.num_unfitted = 0
+        self.rounds: Counter[int] = Counter()
+        self.scores: Counter[int] = Counter()
+        self.ranks: Counter[int] = Counter()
+        self.preferred: Counter[str] = Counter()
+        self.same: Counter[bool] = Counter()
+
+    def add(self, outcome: Mapping[str, Any]) -> None:
+        """Count one outcome."""
+        self.num += 1
+        has_rounds = bool(outcome["rounds"])
+        self.num_unfitted += has_rounds and outcome["cut_source"] == "unfitted"
+        if outcome["cut"] < EVERY_ROUND and has_rounds and outcome["max_guided"]:
+            self.rounds[outcome["num_guided"]] += 1
+        for kind in ("treatment", "medicine"):
+            self.scores.update(one["score"] for one in outcome[kind]["attempts"] if one["score"] is not None)
+        choice = outcome["principles"]
+        if choice and not choice["is_missing"]:
+            self.ranks[choice["rank"]] += 1
+        if outcome["preferred"] is not None:
+            self.preferred[outcome["preferred"]] += 1
+        self.same[outcome["is_same_diagnosis"]] += 1
+
+
+def warnings(outcomes: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say what a run's outcomes have in common that they should not."""
-    return [*_same_rounds(outcomes), *_same_values(outcomes), *_unfitted(outcomes)]
+    shared = _Shared()
+    for outcome in outcomes:
+        shared.add(outcome)
+    return [*_same_values(shared), *_unfitted(shared)]
 
 
-def _dominant(values: Sequence[Any]) -> tuple[Any, int] | None:
+def _dominant(values: Counter[Any]) -> tuple[Any, int] | None:
     """Return the value that nearly all share and how many do, None when there is no such value."""
-    if len(values) < MIN_EPISODES:
+    if (total := values.total()) < MIN_EPISODES:
         return None
-    value, count = Counter(values).most_common(1)[0]
-    return (value, count) if count >= SAME_SHARE * len(values) else None
+    value, count = values.most_common(1)[0]
+    return (value, count) if count >= SAME_SHARE * total else None
 
 
-def _same_rounds(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    cut = [outcome for outcome in outcomes if outcome["cut"] < EVERY_ROUND]
-    rounds = [outcome["num_guided"] for outcome in cut if outcome["rounds"] and outcome["max_guided"]]
-    found = _dominant(rounds)
-    if found is not None:
+def _same_values(shared: _Shared) -> Iterator[str]:
+    if found := _dominant(shared.rounds):
         yield (
-            f"nearly all episodes took the same number of decoder rounds: {found[0]} in {found[1]} of {len(rounds)}; "
-            "the similarity cut does not fit the embedder or the model: compare it with `sandplay calibrate`"
+            f"nearly all episodes took the same number of decoder rounds: {found[0]} in {found[1]} of "
+            f"{shared.rounds.total()}; the similarity cut does not fit the embedder or the model: compare it with "
+            "`sandplay calibrate`"
         )
-
-
-def _same_values(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    attempts = [one for outcome in outcomes for kind in ("treatment", "medicine") for one in outcome[kind]["attempts"]]
-    scores = [one["score"] for one in attempts if one["score"] is not None]
-    if (found := _dominant(scores)) is not None:
+    if found := _dominant(shared.scores):
         yield (
-            f"scores have no spread: {found[1]} of {len(scores)} are {found[0]}; the judge does not tell plans apart: "
-            "use a stronger model for the judge"
+            f"scores have no spread: {found[1]} of {shared.scores.total()} are {found[0]}; the judge does not tell "
+            "plans apart: use a stronger model for the judge"
         )
-    choices = [outcome["principles"] for outcome in outcomes if outcome["principles"]]
-    ranks = [choice["rank"] for choice in choices if not choice["is_missing"]]
-    if (found := _dominant(ranks)) is not None:
-        yield f"the principle choice is always the same: number {found[0]} in {found[1]} of {len(ranks)} episodes"
-    preferred = [outcome["preferred"] for outcome in outcomes if outcome["preferred"] is not None]
-    if (found := _dominant(preferred)) is not None:
-        yield f"the verdict is always the same: diagnosis {found[0]} in {found[1]} of {len(preferred)} episodes"
-    if (found := _dominant([outcome["is_same_diagnosis"] for outcome in outcomes])) is not None and found[0]:
-        yield f"both diagnoses name the same illness in {found[1]} of {len(outcomes)} episodes"
+    if found := _dominant(shared.ranks):
+        of = f"{found[1]} of {shared.ranks.total()} episodes"
+        yield f"the principle choice is always the same: number {found[0]} in {of}"
+    if found := _dominant(shared.preferred):
+        of = f"{found[1]} of {shared.preferred.total()} episodes"
+        yield f"the verdict is always the same: diagnosis {found[0]} in {of}"
+    if (found := _dominant(shared.same)) and found[0]:
+        yield f"both diagnoses name the same illness in {found[1]} of {shared.num} episodes"
 
 
-def _unfitted(outcomes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    count = sum(outcome["cut_source"] == "unfitted" and bool(outcome["rounds"]) for outcome in outcomes)
-    if count:
+def _unfitted(shared: _Shared) -> Iterator[str]:
+    if count := shared.num_unfitted:
         yield f"no similarity cut was fitted for {count} episodes: run `sandplay calibrate`, or set protocol.similarity"
 
 

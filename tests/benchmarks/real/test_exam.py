@@ -34,7 +34,7 @@ def prompts(plan: Plan, cases: list[Item], renderer: PromptRenderer) -> list[lis
     """Render what these items are asked, without playing them."""
     cast, wanted = RunCast(plan), {case.id for case in cases}
     found = []
-    for key in plan.keys():
+    for key in plan.roster():
         if key.case in wanted:
             [leaf] = Dialogue(cast.play(key)).start()
             assert isinstance(leaf, Generate)

@@ -13,7 +13,7 @@ import pytest
 import tomli_w
 
 from engine.corpus import Corpus
-from engine.corpus_parts import Manifest, name_part
+from engine.corpus_parts import Extent, name_part
 from engine.protocol import ProtocolSpec, Section
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, StepRecord
 from engine.report.failures import read_failures
@@ -66,11 +66,11 @@ def make_run(
     named = {"name": "demo", "protocol": {"name": "counseling", "max_tokens": 64}, "cases": {"repeats": 1}, **table}
     lines = b"{}\n" * (len(records) if num_cases is None else num_cases)
     run = RunDirectory.create(path / "run", {"config.toml": tomli_w.dumps(named).encode(), "inputs/cases.jsonl": lines})
-    manifest = Manifest()
+    extent = Extent()
     for start in range(0, len(records), per_part):
         chunk = records[start : start + per_part]
         placed = [msgspec.structs.replace(one, seq=start + at) for at, one in enumerate(chunk)]
-        manifest = name_part(run, manifest, put_part(run, manifest, placed))
+        extent = name_part(run, extent, put_part(run, extent, placed))
     gauges = [
         {
             **{"time": 1e9 + 5 * at, "run/elapsed_s": 5.0 * at, "tokens/completion_per_s": 100.0 * at},

@@ -75,7 +75,7 @@ def swap_under_load(
             Records(),
             make_pool(replicas),
         )
-        keys = list(plan.keys())
+        keys = list(plan.roster())
         scheduler = Scheduler(
             cast=RunCast(plan), keys=keys, pools={"base": pool}, roles=plan.config.roles, embedder=None,
             journal=journal, admission=Admission(max_live), retry=RetryPolicy(max_attempts=50),

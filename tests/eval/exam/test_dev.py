@@ -81,7 +81,7 @@ async def sit(plan: Plan, path: Path, known: int) -> Path:
 
     rundir = RunDirectory.create(path, freeze(plan))
     with rundir.lock():
-        result = await play(plan, rundir, Crew(ScriptedBackend(answer)), make_panel(False), list(plan.keys()))
+        result = await play(plan, rundir, Crew(ScriptedBackend(answer)), make_panel(False))
     assert not result.num_unplayed
     return path
 
