@@ -20,6 +20,7 @@ from engine.commands.judge import judge
 from engine.commands.quality import quality
 from engine.commands.report import report
 from engine.commands.rounds import rounds
+from engine.commands.scan import scan
 from engine.commands.serve import serve
 from engine.commands.swap import swap
 from engine.commands.train import train
@@ -49,6 +50,7 @@ app.command()(agree)
 app.command()(compare)
 app.command()(ablate)
 app.command()(quality)
+app.command()(scan)
 app.command()(report)
 app.command()(train)
 app.command()(swap)

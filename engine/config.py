@@ -24,6 +24,7 @@ from engine.config_sections import (
     ModelConfig,
     OpenAIConfig,
     PrinciplesConfig,
+    PrivacyConfig,
     RayConfig,
     SchedulerConfig,
     VllmConfig,
@@ -52,6 +53,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     embedder: EmbedderConfig = EmbedderConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     limits: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     ray: RayConfig = RayConfig()
 
     @property
@@ -64,6 +66,7 @@ OPERATIONAL = (
     "scheduler.*",
     "limits.*",
     "ray.*",
+    "privacy.egress",
     "embedder.base_url",
     "embedder.api_key_env",
     *(

@@ -165,6 +165,24 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return found
 
 
+class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may leave this machine and the cluster, and what may be read in.
+
+    By default (`egress = "refuse"`) nothing starts that would send texts to another host: no role's model, embedder or
+    fine-tuning may be elsewhere. `"allow"` lets them. `sandplay generate CONFIG.toml --dry-run` says who sees what;
+    each run keeps it in `egress.jsonl`.
+
+    Cases, principles, items and transcripts from files are looked through for personal data and secrets (`scan`):
+    `"warn"` says how many there are and where, `"redact"` replaces them by their kind in brackets before anything else
+    sees them, `"block"` refuses them. `detector` is `"structured"` (forms and check digits: addresses, numbers, keys),
+    or `"presidio"`, which adds names and places and needs the extra `privacy`.
+    """
+
+    egress: Literal["refuse", "allow"] = "refuse"
+    scan: Literal["warn", "redact", "block", "off"] = "warn"
+    detector: Literal["structured", "presidio"] = "structured"
+
+
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback.
 

@@ -14,6 +14,7 @@ import msgspec
 from engine.api_keys import know, read_key, without_whole
 from engine.base_url import split_url
 from engine.errors import BackendDown
+from engine.hosts import is_loopback
 from engine.openai_errors import Endpoint, cause_of, is_timeout, said_by
 
 if TYPE_CHECKING:
@@ -124,7 +125,10 @@ class OpenAIEndpoint:
 
         # Callers bound what is in flight; the pool's own limit must not queue a second time.
         limits = type(DEFAULT_CONNECTION_LIMITS)(max_connections=self.max_connections + 1)
-        http_client = DefaultAioHttpClient(limits=limits)
+        # Texts go to the host that is named: no redirect is followed, and what is on this machine is reached directly,
+        # whatever proxy the environment names.
+        direct = {"http://": None, "https://": None, "all://": None} if is_loopback(self.base_url) else None
+        http_client = DefaultAioHttpClient(limits=limits, follow_redirects=False, mounts=direct)
         return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, http_client=http_client)
 
     async def _preflight(self) -> int | None:

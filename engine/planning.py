@@ -7,7 +7,7 @@ A plan is data; it starts nothing. Problems of the configuration, the cases and 
 import difflib
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,9 @@ from engine.cases.schema import Case
 from engine.cases.typed import GIVEN, load_typed
 from engine.config import Config
 from engine.config_decode import decode
+from engine.config_sections import PrivacyConfig
 from engine.errors import ConfigError, InputError, ProtocolDrift
+from engine.privacy.screening import Screened, screen
 from engine.protocol import ProtocolSpec, Rules, Setting, find_protocol
 from engine.record import EpisodeKey
 from engine.recording import Identity
@@ -35,7 +37,8 @@ PATH_KEYS = (("cases", "source"), ("principles", "source"), ("", "prompts"))
 FITTED = "inputs/fitted.json"
 SHARED = "inputs/shared.json"
 TEXTS = "inputs/texts.json"
-WORDS = ("", "bundled", "sampled", GIVEN)
+OURS = ("bundled", "sampled")
+WORDS = ("", *OURS, GIVEN)
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +59,8 @@ class Plan(msgspec.Struct, kw_only=True):
     """One run, resolved. `table` is the whole configuration with every default; `cases` are in playing order.
 
     `cases` and `shared` are of the protocol's own types. `expected_context` is how long a role's context may be
-    expected to become, in tokens, None while nobody forecast it.
+    expected to become, in tokens, None while nobody forecast it. `personal` is what of all this looked like personal
+    data or a secret when it was read in.
     """
 
     config: Config
@@ -68,6 +72,7 @@ class Plan(msgspec.Struct, kw_only=True):
     shared: Any = None
     fitted: Fitted = Fitted()
     expected_context: int | None = None
+    personal: Screened = Screened()
 
     @property
     def num_episodes(self) -> int:
@@ -142,26 +147,63 @@ def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, gi
     if (found := spec) is not None:
         rules = _collect(problems, lambda: read_rules(found.rules, table.get("protocol", {})))
         spec = found.suited(rules) if found.suited is not None and rules is not None else found
-    cases = principles = None
+    read = None
     if config is not None:
         chosen = config
-        cases = _collect(problems, lambda: _cases(chosen, spec.case if spec else Case, kept, given))
-        principles = _collect(
-            problems, lambda: load_principles(_source(chosen.principles.source, kept, "principles.json"))
-        )
+        read = _read(chosen, spec, kept, given, problems)
         if spec is not None:
             problems += configuration.role_problems(chosen, spec.roles, spec.name)
-    if problems or config is None or spec is None or rules is None:
+    if problems or config is None or spec is None or rules is None or read is None:
         raise ConfigError(problems)
     return Plan(
         config=config,
         spec=spec,
         rules=rules,
         table=configuration.to_table(config, rules),
-        cases=cases or [],
-        principles=principles or [],
-        shared=given.shared if given is not None else _kept_shared(spec, kept),
+        cases=read.cases,
+        principles=read.principles,
+        shared=read.shared,
+        personal=read.personal,
     )
+
+
+class _Read:
+    """What a plan reads from outside, looked through for what is personal."""
+
+    def __init__(self, settings: PrivacyConfig) -> None:
+        self.cases: list[Any] = []
+        self.principles: list[PrincipleGroup] = []
+        self.shared: Any = None
+        self.personal = Screened()
+        self._settings = settings
+
+    def screened(self, records: Sequence[T], kind: type[T], what: str) -> list[T]:
+        """Return records as they may be used. Raises InputError."""
+        found, personal = screen(records, kind, self._settings, what)
+        self.personal += personal
+        return found
+
+
+def _read(
+    config: Config, spec: ProtocolSpec | None, kept: Path | None, given: Given | None, problems: list[str]
+) -> _Read:
+    """Read cases, principles and what episodes share; problems are added to the list."""
+    read, kind = _Read(config.privacy), spec.case if spec is not None else Case
+    cases = _collect(problems, lambda: _cases(config, kind, kept, given))
+    groups = _collect(problems, lambda: load_principles(_source(config.principles.source, kept, "principles.json")))
+    read.cases, read.principles = cases or [], groups or []
+    read.shared = given.shared if given is not None else _kept_shared(spec, kept)
+    # What ships or is made from a seed is of invented people.
+    if config.cases.source not in OURS:
+        read.cases = _collect(problems, lambda: read.screened(read.cases, kind, "case")) or []
+    if config.principles.source not in OURS:
+        read.principles = (
+            _collect(problems, lambda: read.screened(read.principles, PrincipleGroup, "principles of group")) or []
+        )
+    if read.shared is not None:
+        examples = [read.shared]
+        read.shared, *_ = _collect(problems, lambda: read.screened(examples, type(examples[0]), "examples")) or [None]
+    return read
 
 
 def _cases(config: Config, kind: type[Any], kept: Path | None, given: Given | None) -> list[Any]:
@@ -177,9 +219,9 @@ def _cases(config: Config, kind: type[Any], kept: Path | None, given: Given | No
     return load_typed(source, kind, limit=limit)
 
 
-def _kept_shared(spec: ProtocolSpec, kept: Path | None) -> Any:
+def _kept_shared(spec: ProtocolSpec | None, kept: Path | None) -> Any:
     path = kept / Path(SHARED).name if kept is not None else None
-    if spec.shared is None or path is None or not path.is_file():
+    if spec is None or spec.shared is None or path is None or not path.is_file():
         return None
     return msgspec.json.decode(path.read_bytes(), type=spec.shared)
 

@@ -15,6 +15,7 @@ from engine.backend import Backend, Embedder
 from engine.caches import cache_directory
 from engine.clock import Clock, SystemClock
 from engine.config_sections import prices_of
+from engine.egress_log import note_run
 from engine.elapsed import played_s
 from engine.errors import RunError
 from engine.files import write_atomic
@@ -158,6 +159,8 @@ class Run:
         if self._reached():
             return
         self.panel.start()
+        if self.plan.config.shards == 1:
+            note_run(self.plan, self.rundir.path, self.clock.time())
         await self.crew.start()
         await self._fit()
         metrics = self._metrics()

@@ -12,6 +12,7 @@ import pytest
 
 from actors.processes import ProcessRecord, ProcessTable
 from engine.corpus import Corpus
+from engine.egress_log import read_egress
 from engine.rundir import RunDirectory
 from tests.ray_nodes import ray_nodes
 from tests.running import StubProcess, run, run_json, start, stub_process, write_config
@@ -53,6 +54,7 @@ def test_two_shards_play_every_case_once(tmp_path: Path, stub: StubProcess, ray_
     assert summary["calls"] == 40 * 26 == len(stub.calls())
     assert len(set(keys_of(run_dir))) == 40
     assert {path.name for path in (run_dir / "journals").glob("*.db")} == {"000.db", "001.db"}
+    assert [len(one.outlets) for one in read_egress(run_dir)] == [4]
     homes = {
         name: {record.key.case for record in Corpus.open(RunDirectory.open(run_dir)).iterate(journal=name)}
         for name in (0, 1)

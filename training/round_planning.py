@@ -19,7 +19,8 @@ from engine.cases.loaders import load_cases
 from engine.cases.schema import Case
 from engine.config_sections import LORA_RANKS, VllmConfig, enough_lora_rank
 from engine.errors import ConfigError, InputError
-from engine.planning import Plan, make_plan
+from engine.planning import OURS, Plan, make_plan
+from engine.privacy.screening import Screened, screen
 from engine.protocols.exam import EXAMINEE
 from training.monitors import DEFAULT_RULES, EXAM_CHANGE
 from training.round_settings import EXAM_SEED, Settings, read_settings, split, to_table
@@ -35,7 +36,10 @@ MAY_CHANGE: Final = (
 
 
 class RoundsPlan(msgspec.Struct, kw_only=True):
-    """A run of rounds, resolved. `run` are the tables of a run; `model` names the pool that is trained."""
+    """A run of rounds, resolved. `run` are the tables of a run; `model` names the pool that is trained.
+
+    `personal` is what in the exam looked like personal data or a secret when it was read in.
+    """
 
     settings: Settings
     run: dict[str, Any]
@@ -43,6 +47,7 @@ class RoundsPlan(msgspec.Struct, kw_only=True):
     played: list[Case]
     held_out: list[Case]
     items: list[Case]
+    personal: Screened = Screened()
 
     @property
     def table(self) -> dict[str, Any]:
@@ -98,6 +103,7 @@ def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
     if problems or settings is None or plan is None:
         raise ConfigError(problems)
     number = len(plan.cases) - settings.rounds.held_out
+    items, personal = _items(settings, plan, base)
     model = settings.rounds.model or trainable(plan)[0]
     return RoundsPlan(
         settings=settings,
@@ -105,7 +111,8 @@ def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
         model=model,
         played=plan.cases[:number],
         held_out=plan.cases[number:],
-        items=_items(settings, plan, base),
+        items=items,
+        personal=personal,
     )
 
 
@@ -163,13 +170,19 @@ def trainable(plan: Plan) -> list[str]:
     return here or [*used]
 
 
-def _items(settings: Settings, plan: Plan, base: Path) -> list[Case]:
-    """Return the cases of the exam. Raises ConfigError for one whose condition is not known, or that is played."""
+def _items(settings: Settings, plan: Plan, base: Path) -> tuple[list[Case], Screened]:
+    """Return the cases of the exam, and what is personal in them.
+
+    Raises ConfigError for one whose condition is not known, or that is played.
+    """
     exam = settings.exam
     if exam.tasks or not exam.num_items:
-        return []
+        return [], Screened()
     source = exam.source if exam.source == "sampled" else str((base / exam.source).absolute())
     cases = load_cases(source, seed=plan.config.seed + EXAM_SEED, limit=exam.num_items)
+    personal = Screened()
+    if source not in OURS:
+        cases, personal = screen(cases, Case, plan.config.privacy, "examined case")
     unknown = [case.id for case in cases if not case.condition]
     played = {case.id for case in plan.cases}
     problems = [f"exam.source: every case must have a condition, got none in {name}: add it" for name in unknown]
@@ -178,7 +191,7 @@ def _items(settings: Settings, plan: Plan, base: Path) -> list[Case]:
     ]
     if problems:
         raise ConfigError(problems)
-    return cases
+    return cases, personal
 
 
 def replan(directory: Path, overrides: Sequence[str]) -> RoundsPlan:

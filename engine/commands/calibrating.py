@@ -40,13 +40,19 @@ async def fit_cut(table: dict[str, Any], as_json: bool) -> None:
 
     from actors.crew import open_embedder
     from engine.config_decode import decode
-    from engine.config_sections import EmbedderConfig
+    from engine.config_sections import EmbedderConfig, PrivacyConfig
+    from engine.egress import embedder_outlet, refusals
     from engine.errors import ConfigError
+    from engine.protocol import Sight
     from engine.protocols.mental_arena.calibration import calibrate, calibration_lines
 
     chosen, problems = decode(EmbedderConfig, table.get("embedder", {}), "embedder.")
-    if chosen is None:
-        raise ConfigError(problems)
+    privacy, more = decode(PrivacyConfig, table.get("privacy", {}), "privacy.")
+    if chosen is not None and privacy is not None:
+        told = Sight(hidden=False, transcript=False, note="bundled sentences, none of yours")
+        more = refusals([embedder_outlet(chosen, told)], privacy.egress)
+    if chosen is None or problems or more:
+        raise ConfigError([*problems, *more])
     async with open_embedder(chosen) as embedder:
         figures = await calibrate(embedder)
     print(msgspec.json.encode(figures).decode() if as_json else "\n".join(calibration_lines(figures)))

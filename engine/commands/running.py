@@ -6,6 +6,7 @@ Both end the process with the run's exit code, after saying what came of it.
 import json
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from engine.commands.preparing import commit_files, forecast_plan, kept_commits,
 from engine.commands.report import leave_report
 from engine.config_sections import prices_of
 from engine.corpus import Corpus
+from engine.egress_log import note_run
 from engine.endscreen import print_endscreen, print_report
 from engine.errors import JournalError
 from engine.journal import Journal
@@ -50,6 +52,7 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
     with rundir.lock():
         try:
+            _note_for_shards(plan, rundir)
             result = await _play(plan, rundir, crew, paths, [])
         except BaseException:
             if await _has_started(rundir, plan.config.shards):
@@ -75,12 +78,19 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     if not is_finished:
         forecast_plan(plan, paths)
         await crew.check()
+        _note_for_shards(plan, rundir)
     try:
         result = await _play(plan, rundir, crew, paths, extra)
     except BaseException:
         _say_resume(rundir)
         raise
     finish(plan, rundir, result, as_json)
+
+
+def _note_for_shards(plan: Plan, rundir: RunDirectory) -> None:
+    """Note where texts go, which a run of a single scheduler does itself."""
+    if plan.config.shards > 1:
+        note_run(plan, rundir.path, time.time())
 
 
 class Progress(msgspec.Struct, frozen=True):

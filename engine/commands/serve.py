@@ -31,7 +31,6 @@ TABLES: Final = ("models", "ray", "scheduler")
 ROLE: Final = "assistant"
 CLOSING_S: Final = 30.0
 """Seconds that replicas and Ray get to end by themselves: nothing is lost while they do, unlike in a run."""
-LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -56,6 +55,7 @@ def serve(
     from engine.commands.preparing import engine_problems, kept_commits, prepare_one
     from engine.endpoint.server import bind
     from engine.errors import InputError
+    from engine.hosts import is_loopback_host
 
     plan = plan_serving(source, overrides or [], model)
     key, where = read_key(key_env)
@@ -64,7 +64,7 @@ def serve(
     kept = kept_commits(plan.checkpoint.parent.parent) if plan.checkpoint is not None else {}
     path = prepare_one(plan.pool, plan.model, kept.get(plan.pool))
     with bind(host, port) as bound:
-        if host not in LOOPBACK:
+        if not is_loopback_host(host):
             say(f"{host} may be reached from other machines: the connection is not encrypted, the key is all there is")
         uvloop.run(_serve(plan, path, Door(bound, key, where, max_inflight, as_json)))
 

@@ -16,6 +16,7 @@ import msgspec
 from engine.config import read_table
 from engine.config_sections import LimitsConfig
 from engine.corpus import Corpus
+from engine.egress_log import Noted, read_egress
 from engine.files import write_atomic
 from engine.limits import Spent
 from engine.page.markup import heading, page, pairs_table, paragraph
@@ -24,6 +25,7 @@ from engine.protocol import ProtocolSpec, Section
 from engine.report.blocks import by_purpose, by_role, figure, of_episodes, over_time, spread
 from engine.report.costs import Costs, of_costs, read_costs
 from engine.report.failures import Failures, of_failures, read_failures
+from engine.report.leaving import of_egress
 from engine.report.tally import Tally
 from engine.report.timeline import Timeline
 from engine.report.transcripts import section, transcripts
@@ -56,6 +58,7 @@ class Reading(msgspec.Struct, kw_only=True):
     failures: Failures
     timeline: Timeline
     costs: Costs
+    egress: list[Noted]
 
     @property
     def models(self) -> dict[str, str]:
@@ -110,6 +113,7 @@ def _read(
         failures=read_failures(corpus),
         timeline=timeline,
         costs=read_costs(table, corpus.totals, timeline.played_s, limits, spent),
+        egress=read_egress(rundir.path),
     )
 
 
@@ -147,6 +151,7 @@ def report_page(read: Reading, sections: Sequence[Section] = ()) -> str:
         by_purpose(tally),
         of_episodes(tally),
         of_failures(failures, tally.attempts, read.totals.failed),
+        of_egress(read.egress),
         transcripts("Episodes, drawn at random", tally.transcripts.items, read.spec),
         transcripts("Failed episodes, drawn at random", failures.records, read.spec),
     )
