@@ -16,6 +16,7 @@ from engine.commands.agree import agree
 from engine.commands.compare import compare
 from engine.commands.exam import exam
 from engine.commands.fetch import fetch
+from engine.commands.fetch_run import fetch_run
 from engine.commands.judge import judge
 from engine.commands.quality import quality
 from engine.commands.report import report
@@ -24,6 +25,7 @@ from engine.commands.scan import scan
 from engine.commands.serve import serve
 from engine.commands.swap import swap
 from engine.commands.train import train
+from engine.run_places import READ, run_to_read, run_to_write
 from engine.simulation.command import simulate
 from training.command import samples
 
@@ -37,13 +39,15 @@ app = typer.Typer(
 )
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
+RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.", parser=run_to_write)]
+ReadRun = Annotated[Path, typer.Argument(metavar="DIR|URI", help=READ, parser=run_to_read)]
 
 
 app.command()(simulate)
 app.command()(samples)
 app.command()(rounds)
 app.command()(fetch)
+app.command("fetch-run")(fetch_run)
 app.command()(exam)
 app.command()(judge)
 app.command()(agree)
@@ -59,10 +63,19 @@ app.command()(serve)
 
 def main() -> None:
     """Run the command line; errors raised on purpose become one message and an exit code."""
-    from engine.errors import InputError, SandplayError
-    from engine.signals import exit_on_signals
+    from engine.signals import exit_on_signals, leave_stores
 
     exit_on_signals()
+    try:
+        _run()
+    except SystemExit as left:
+        leave_stores(left.code)
+        raise
+
+
+def _run() -> None:
+    from engine.errors import InputError, SandplayError
+
     try:
         app()
     except InputError as refused:
@@ -106,6 +119,7 @@ def generate(
     import uvloop
 
     from engine import config as configuration
+    from engine.commands.datasets import bring_datasets
     from engine.commands.dry_run import print_forecast
     from engine.commands.placing import plan_placement
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
@@ -115,7 +129,8 @@ def generate(
     if like is not None and not dry_run:
         raise typer.BadParameter("--like says what to expect: add --dry-run")
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
-    plan = make_plan(table, config.parent.absolute())
+    datasets = bring_datasets(table, is_local_only=dry_run)
+    plan = make_plan(table, config.parent.absolute(), datasets=datasets)
     paths = prepare_models(plan, is_dry=dry_run)
     figures = forecast_plan(plan, paths, is_dry=dry_run)
     if dry_run:
@@ -149,7 +164,7 @@ def resume(
 
 
 @app.command()
-def status(directory: RunDir, as_json: Json = False) -> None:
+def status(directory: ReadRun, as_json: Json = False) -> None:
     """Say how far a run is."""
     from engine.commands.rounds import is_rounds, show_rounds
     from engine.rundir import RunDirectory
@@ -167,7 +182,7 @@ def status(directory: RunDir, as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="A run directory.")] = None,
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIR|URI]", help=READ, parser=run_to_read)] = None,
     episode: Annotated[str | None, typer.Argument(metavar="[EPISODE]", help="One episode's name.")] = None,
     example: Annotated[bool, typer.Option("--example", help="Show a hand-written, scripted episode.")] = False,
     excerpt: Annotated[int, typer.Option(help="Print the first N turns as Markdown instead.")] = 0,
@@ -183,7 +198,7 @@ def show(
 
 @app.command()
 def export(
-    directory: RunDir,
+    directory: ReadRun,
     kind: Annotated[str, typer.Option("--format", help="records | messages | prompt-completion | sharegpt")],
     to: Annotated[Path, typer.Option(help="Where to write: a directory, or a file ending in .jsonl.")],
     as_json: Json = False,

@@ -15,10 +15,12 @@ import msgspec
 
 from engine import api_keys
 from engine.base_url import url_problems
+from engine.cases.datasets import is_dataset
 from engine.config_decode import decode
 from engine.config_sections import (
     LORA_RANKS,
     CasesConfig,
+    CorpusConfig,
     EmbedderConfig,
     LimitsConfig,
     ModelConfig,
@@ -32,6 +34,7 @@ from engine.config_sections import (
 )
 from engine.engine_table import ONLY_SPEED, model_problems
 from engine.errors import ConfigError, InputError
+from engine.targets import target_problems
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +51,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     protocol: dict[str, Any] = {}
     cases: CasesConfig = CasesConfig()
     principles: PrinciplesConfig = PrinciplesConfig()
+    corpus: CorpusConfig = CorpusConfig()
     models: dict[str, ModelConfig] = {}
     roles: dict[str, str] = {}
     embedder: EmbedderConfig = EmbedderConfig()
@@ -66,6 +70,7 @@ OPERATIONAL = (
     "scheduler.*",
     "limits.*",
     "ray.*",
+    "corpus.*",
     "privacy.egress",
     "embedder.base_url",
     "embedder.api_key_env",
@@ -187,6 +192,10 @@ def _problems(config: Config) -> list[str]:
         found.append(f"cases.repeats must be >= 1, got {config.cases.repeats}")
     if config.cases.limit < 0:
         found.append(f"cases.limit must be >= 0 (0 plays all), got {config.cases.limit}")
+    for where, section in (("cases", config.cases), ("principles", config.principles)):
+        if section.revision is not None and not is_dataset(section.source):
+            rule = f"{where}.revision must be left out for {section.source}, got {section.revision!r}"
+            found.append(f"{rule}: only a data set of the hub has revisions")
     for name, model in config.models.items():
         found += _minima(f"models.{name}", model, model.minima) + prices_of(model).problems(f"models.{name}")
         if isinstance(model, VllmConfig) and not 0 < model.gpu_memory_utilization <= 1:
@@ -203,6 +212,8 @@ def _problems(config: Config) -> list[str]:
     if config.embedder.kind == "openai":
         found += url_problems("embedder", config.embedder.base_url)
     found += _limit_problems(config)
+    if config.corpus.target:
+        found += target_problems("corpus.target", config.corpus.target, config.corpus.target_options)
     if config.shards < 1:
         found.append(f"shards must be >= 1, got {config.shards}")
     if not config.models:

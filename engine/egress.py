@@ -6,6 +6,7 @@ the cluster that is named, is inside. What a gateway on this machine passes on i
 
 from collections.abc import Iterable, Sequence
 from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -19,6 +20,8 @@ UNREADABLE: Final = "a host that cannot be read"
 REMEDY: Final = 'privacy.egress = "allow"'
 HEADS: Final = ("who", "model", "host", "where", "sees")
 TUNED: Final = Sight(note="the training rows")
+COPIED: Final = Sight(note="whole episodes and inputs")
+ENDPOINT: Final = "endpoint_override"
 
 
 class Outlet(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +53,21 @@ def outlets(config: Config, spec: ProtocolSpec, what: str = "") -> list[Outlet]:
     ]
     if spec.needs_embedder:
         found.append(embedder_outlet(config.embedder, spec.sight(EMBEDDER), _cluster(config), behind))
-    return found
+    return found if what else [*found, *target_outlets(config)]
+
+
+def target_outlets(config: Config) -> list[Outlet]:
+    """Return where the run is copied, if it is."""
+    if not config.corpus.target:
+        return []
+    parts = urlsplit(config.corpus.target)
+    options = [*parse_qsl(parts.query), *config.corpus.target_options.items()]
+    hosts = [value for name, value in options if name == ENDPOINT] or [parts.netloc]
+    # A bucket may have any name: that of this machine says nothing of where it is.
+    is_named = parts.scheme in ("hdfs", "viewfs") or any(name == ENDPOINT for name, _ in options)
+    is_inside = parts.scheme == "file" or (is_named and all(is_loopback(f"//{host}") for host in hosts))
+    host = HERE if parts.scheme == "file" else ", ".join(hosts)
+    return [Outlet(who="the copy", model="", host=host, is_inside=is_inside, sees=COPIED, setting="corpus.target")]
 
 
 def embedder_outlet(chosen: EmbedderConfig, sees: Sight, cluster: str = HERE, behind: str = "") -> Outlet:
@@ -86,8 +103,8 @@ def refusals(found: Iterable[Outlet], egress: str) -> list[str]:
     if egress == "allow":
         return []
     return [
-        f"{one.who} must be served on this machine or its cluster, got {one.setting} at {one.host}, which would see:"
-        f" {one.sees.words}; set {REMEDY} if these texts may go there"
+        f"{one.who} must be {'kept' if one.sees is COPIED else 'served'} on this machine or its cluster, got"
+        f" {one.setting} at {one.host}, which would see: {one.sees.words}; set {REMEDY} if these texts may go there"
         for one in found
         if not one.is_inside
     ]

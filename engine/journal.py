@@ -51,7 +51,15 @@ class Journal:
 
     is_kept = True
 
-    def __init__(self, rundir: RunDirectory, store: Store, manifest: Manifest, seal_every: int, ended: Ledger) -> None:
+    def __init__(
+        self,
+        rundir: RunDirectory,
+        store: Store,
+        manifest: Manifest,
+        seal_every: int,
+        ended: Ledger,
+        named: Callable[[], None] | None = None,
+    ) -> None:
         self.rundir = rundir
         self._store = store
         self._index = manifest.journal
@@ -68,7 +76,7 @@ class Journal:
         self._live = _live_rows(store)
         self._next_id = store.last_id() + 1
         self._next_seq = max([manifest.last_seq, *(seq for seq, _ in unsealed)]) + 1
-        self._writer = Writer(store, rundir, manifest.extent, seal_every=seal_every, unsealed=unsealed)
+        self._writer = Writer(store, rundir, manifest.extent, seal_every=seal_every, unsealed=unsealed, named=named)
 
     @classmethod
     def open(
@@ -79,19 +87,21 @@ class Journal:
         seal_every: int = 256,
         exclusive: bool = False,
         ended: Ledger | None = None,
+        named: Callable[[], None] | None = None,
     ) -> "Journal":
         """Open or begin the journal with that index; blocking. The caller holds the directory's lock.
 
         `seal_every` terminal episodes become one part. `exclusive` does without shared memory, for network file
-        systems. `ended` is where it is noted how episodes ended. Rows of sealed episodes and left-over parts are
-        removed. Raises JournalError when the database is damaged, locked by another process for 10 s, or not writable.
+        systems. `ended` is where it is noted how episodes ended; `named` is called on another thread whenever a part
+        has been named. Rows of sealed episodes and left-over parts are removed. Raises JournalError when the database
+        is damaged, locked by another process for 10 s, or not writable.
         """
         path = rundir.journal(index)
         store: Store | None = None
         try:
             manifest = own_manifest(rundir, index)
             store = Store(path, exclusive=exclusive)
-            return cls(rundir, store, manifest, seal_every, Ledger() if ended is None else ended)
+            return cls(rundir, store, manifest, seal_every, Ledger() if ended is None else ended, named)
         except (sqlite3.Error, OSError, msgspec.MsgspecError, JournalError) as error:
             if store is not None:
                 store.close()

@@ -75,16 +75,24 @@ class Writer:
     """Takes operations from the loop's thread, writes them on its own.
 
     Owns `store` from here on and closes it when it ends. `unsealed` are the terminal episodes that the store holds
-    already. After a failure everything raises the same JournalError.
+    already. `named` is called on the writer's thread whenever a part has been named, and must not block. After a
+    failure everything raises the same JournalError.
     """
 
     def __init__(
-        self, store: Store, rundir: RunDirectory, extent: Extent, *, seal_every: int, unsealed: Sequence[SealRow]
+        self,
+        store: Store,
+        rundir: RunDirectory,
+        extent: Extent,
+        *,
+        seal_every: int,
+        unsealed: Sequence[SealRow],
+        named: Callable[[], None] | None = None,
     ) -> None:
         self.failure: JournalError | None = None
         self.recent = Recent()
         self._store = store
-        self._unsealed = Unsealed(store, rundir, extent, seal_every, unsealed, self._notify)
+        self._unsealed = Unsealed(store, rundir, extent, seal_every, unsealed, self._notify, named)
         self._changed = threading.Condition()
         self._queue: deque[Op] = deque()
         self._waiting: list[asyncio.Future[None]] = []

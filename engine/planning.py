@@ -15,6 +15,7 @@ import msgspec
 import tomli_w
 
 from engine import config as configuration
+from engine.cases.datasets import Dataset, is_dataset
 from engine.cases.loaders import load_cases
 from engine.cases.principles import PrincipleGroup, load_principles
 from engine.cases.schema import Case
@@ -58,9 +59,10 @@ class Given(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, kw_only=True):
     """One run, resolved. `table` is the whole configuration with every default; `cases` are in playing order.
 
-    `cases` and `shared` are of the protocol's own types. `expected_context` is how long a role's context may be
-    expected to become, in tokens, None while nobody forecast it. `personal` is what of all this looked like personal
-    data or a secret when it was read in.
+    `cases` and `shared` are of the protocol's own types. `commits` are those of the data sets that cases and principles
+    were read from, by setting. `expected_context` is how long a role's context may be expected to become, in tokens,
+    None while nobody forecast it. `personal` is what of all this looked like personal data or a secret when it was
+    read in.
     """
 
     config: Config
@@ -69,6 +71,7 @@ class Plan(msgspec.Struct, kw_only=True):
     table: dict[str, Any]
     cases: list[Any]
     principles: list[PrincipleGroup]
+    commits: dict[str, str] = {}
     shared: Any = None
     fitted: Fitted = Fitted()
     expected_context: int | None = None
@@ -132,12 +135,19 @@ def seed_of(run_seed: int, key: EpisodeKey) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, given: Given | None = None) -> Plan:
+def make_plan(
+    table: Mapping[str, Any],
+    base: Path,
+    kept: Path | None = None,
+    given: Given | None = None,
+    datasets: Mapping[str, Dataset] | None = None,
+) -> Plan:
     """Resolve a configuration table; relative paths hold from `base`. Raises InputError with every problem found.
 
     `kept` is a run's inputs directory: its copies of cases and principles stand in for sources that are gone, or that
-    were `given`.
+    were `given`. `datasets` says where those of the hub lie, by section; nothing is fetched here.
     """
+    found_here = datasets or {}
     problems: list[str] = []
     table = absolute_paths(table, base)
     config = _collect(problems, lambda: configuration.load(table))
@@ -150,7 +160,7 @@ def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, gi
     read = None
     if config is not None:
         chosen = config
-        read = _read(chosen, spec, kept, given, problems)
+        read = _read(chosen, spec, kept, given, found_here, problems)
         if spec is not None:
             problems += configuration.role_problems(chosen, spec.roles, spec.name)
     if problems or config is None or spec is None or rules is None or read is None:
@@ -163,6 +173,7 @@ def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, gi
         cases=read.cases,
         principles=read.principles,
         shared=read.shared,
+        commits={f"{section}.source": dataset.commit for section, dataset in found_here.items()},
         personal=read.personal,
     )
 
@@ -185,12 +196,18 @@ class _Read:
 
 
 def _read(
-    config: Config, spec: ProtocolSpec | None, kept: Path | None, given: Given | None, problems: list[str]
+    config: Config,
+    spec: ProtocolSpec | None,
+    kept: Path | None,
+    given: Given | None,
+    datasets: Mapping[str, Dataset],
+    problems: list[str],
 ) -> _Read:
     """Read cases, principles and what episodes share; problems are added to the list."""
     read, kind = _Read(config.privacy), spec.case if spec is not None else Case
-    cases = _collect(problems, lambda: _cases(config, kind, kept, given))
-    groups = _collect(problems, lambda: load_principles(_source(config.principles.source, kept, "principles.json")))
+    cases = _collect(problems, lambda: _cases(config, kind, kept, given, datasets))
+    source = config.principles.source
+    groups = _collect(problems, lambda: load_principles(_source(source, kept, "principles.json", datasets)))
     read.cases, read.principles = cases or [], groups or []
     read.shared = given.shared if given is not None else _kept_shared(spec, kept)
     # What ships or is made from a seed is of invented people.
@@ -206,16 +223,21 @@ def _read(
     return read
 
 
-def _cases(config: Config, kind: type[Any], kept: Path | None, given: Given | None) -> list[Any]:
+def _cases(
+    config: Config, kind: type[Any], kept: Path | None, given: Given | None, datasets: Mapping[str, Dataset]
+) -> list[Any]:
     """Return the cases of a protocol that plays `kind`. Raises InputError."""
     chosen, limit = config.cases, config.cases.limit or None
     if given is not None:
         return given.cases[:limit]
-    source = _source(chosen.source, kept, "cases.jsonl")
+    source = _source(chosen.source, kept, "cases.jsonl", datasets)
     if source == GIVEN:
         raise ConfigError('cases.source "given" must come with cases, which commands such as exam make: name a file')
     if kind is Case:
-        return load_cases(source, seed=config.seed, limit=limit)
+        is_own = kept is not None and source == str(kept / "cases.jsonl")  # written with the fields' own names
+        return load_cases(source, seed=config.seed, limit=limit, columns={} if is_own else chosen.columns)
+    if chosen.columns:
+        raise ConfigError(f"cases.columns must be left out for a protocol with cases of its own, got {chosen.columns}")
     return load_typed(source, kind, limit=limit)
 
 
@@ -240,9 +262,14 @@ def thaw_rules(rundir: RunDirectory, kind: type[R]) -> R:
     return read_rules(kind, configuration.read_table(rundir.config).get("protocol", {}))
 
 
-def _source(source: str, kept: Path | None, name: str) -> str:
-    """Return the source, or the run's own copy of it when the file is gone."""
-    is_gone = source == GIVEN or (source not in WORDS and not Path(source).exists())
+def _source(source: str, kept: Path | None, name: str, datasets: Mapping[str, Dataset]) -> str:
+    """Return the source, or the run's own copy of it when the file is gone or is one of the hub. Raises ConfigError."""
+    if is_dataset(source) and kept is None:
+        section = Path(name).stem
+        if section not in datasets:
+            raise ConfigError(f"{section}.source must be a file or a word here, got {source}: name its file")
+        return str(datasets[section].path)
+    is_gone = source == GIVEN or is_dataset(source) or (source not in WORDS and not Path(source).exists())
     return str(kept / name) if is_gone and kept is not None else source
 
 
@@ -259,7 +286,7 @@ def absolute_paths(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
     copy: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(table))
     for section, key in PATH_KEYS:
         inner = copy.get(section) if section else copy
-        if isinstance(inner, dict) and isinstance(inner.get(key), str) and inner[key] not in WORDS:
+        if isinstance(inner, dict) and isinstance(inner.get(key), str) and _is_path(inner[key]):
             inner[key] = str((base / inner[key]).absolute())
     protocol = copy.get("protocol")
     if isinstance(protocol, dict) and ":" in str(protocol.get("name", "")):
@@ -268,6 +295,10 @@ def absolute_paths(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
         if isinstance(model, dict) and str(model.get("model", "")).startswith((".", "/", "~")):
             model["model"] = str((base / Path(model["model"]).expanduser()).absolute())
     return copy
+
+
+def _is_path(source: str) -> bool:
+    return source not in WORDS and not is_dataset(source)
 
 
 def freeze(plan: Plan) -> dict[str, bytes]:

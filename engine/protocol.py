@@ -26,6 +26,7 @@ import msgspec
 from engine.backend import Embedder
 from engine.cases.schema import Case
 from engine.errors import ConfigError
+from engine.hooks import forgiving
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
 from engine.steps import Choice, Generate, Leaf
@@ -220,7 +221,7 @@ def find_protocol(name: str, base: Path) -> ProtocolSpec:
         offered = importlib.metadata.entry_points(group=ENTRY_POINTS)
         if name in offered.names:
             spec = offered[name].load()
-            return spec
+            return forgiving(spec, name)
         known = ", ".join(sorted({*BUILT_IN, *offered.names}))
         raise ConfigError(f'protocol.name must be one of {known} or "file.py:function", got {name!r}')
     return _load(base / file, function)
@@ -233,9 +234,12 @@ def _load(path: Path, function: str) -> ProtocolSpec:
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"protocol.name: {path} cannot be imported")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"protocol.name: {path} cannot be run: {type(error).__name__}: {error}") from error
     found = getattr(module, function, None)
     if not isinstance(found, ProtocolSpec):
         kind = type(found).__name__
         raise ConfigError(f"protocol.name: {path.name} must define {function!r} under @protocol(roles=...), got {kind}")
-    return msgspec.structs.replace(found, texts=(*found.texts, path))
+    return forgiving(msgspec.structs.replace(found, texts=(*found.texts, path)), path.name)

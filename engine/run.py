@@ -32,6 +32,7 @@ from engine.roster import Ledger, Roster, latest_counts
 from engine.run_control import RunControl
 from engine.rundir import RunDirectory
 from engine.scheduler import Scheduler
+from engine.uploader import Uploader
 
 PANEL_INTERVAL_S = 0.5
 
@@ -117,9 +118,13 @@ class Run:
         self.clock: Clock = SystemClock()
         self.index = journal
         every = plan.config.scheduler.seal_every
-        self.journal = Journal.open(rundir, index=journal, seal_every=every, ended=Ledger(roster))
+        self.uploader = Uploader(rundir, plan.config.corpus, journal, panel.say) if plan.config.corpus.target else None
+        named = self.uploader.wake if self.uploader is not None else None
+        self.journal = Journal.open(rundir, index=journal, seal_every=every, ended=Ledger(roster), named=named)
         self._metrics_path = rundir.metrics_of(journal)
         self.before = self.journal.totals()
+        if self.uploader is not None and self.before.episodes:
+            self.uploader.wake()
         self.scheduler: Scheduler | None = None
         self.meter: Meter | None = None
         self.begun_at = self.clock.now()
@@ -182,6 +187,8 @@ class Run:
         try:
             await self.journal.close()
         finally:
+            if self.uploader is not None:
+                await self.uploader.close(is_hasty=is_hasty)
             if is_hasty:
                 self.crew.abort()
             else:
@@ -289,7 +296,8 @@ class Run:
             self._log(log, metrics, now)
 
     def _log(self, log: MetricsLog, metrics: Metrics, now: float) -> None:
-        log.write(now, self.clock.time(), metrics.drain(now) | {"driver/resident_bytes": resident_bytes()})
+        copied = self.uploader.gauges() if self.uploader is not None else {}
+        log.write(now, self.clock.time(), metrics.drain(now) | {"driver/resident_bytes": resident_bytes()} | copied)
 
     def _observe(self, metrics: Metrics, now: float) -> None:
         for name, backend in self.crew.pools.items():

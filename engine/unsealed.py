@@ -24,7 +24,7 @@ SealRow = tuple[int, bytes]
 class Unsealed:
     """What has ended and is in no part yet. `rows` are those the store holds already, in order of seq.
 
-    `wake` is called from another thread when `is_ready` becomes true.
+    `wake` is called from another thread when `is_ready` becomes true, `named` whenever a part has been named.
     """
 
     def __init__(
@@ -35,8 +35,10 @@ class Unsealed:
         seal_every: int,
         rows: Sequence[SealRow],
         wake: Callable[[], None],
+        named: Callable[[], None] | None = None,
     ) -> None:
         self._extent = extent
+        self._named = named
         self._store, self._rundir, self._seal_every, self._wake = store, rundir, seal_every, wake
         self._rows = deque(rows)
         self._num_bytes = sum(len(body) for _, body in rows)
@@ -101,6 +103,8 @@ class Unsealed:
     def _name(self, part: Part) -> None:
         self._job = None
         self._extent = name_part(self._rundir, self._extent, part)
+        if self._named is not None:
+            self._named()
         self._store.prune_sealed(part.last_seq)
         while self._rows and self._rows[0][0] <= part.last_seq:
             self._num_bytes -= len(self._rows.popleft()[1])

@@ -17,6 +17,33 @@ VARIABLE = "PLANTED_FOR_THE_TEST"
 PART = 12
 """So many first characters of the key, in any form, are a leak."""
 
+CONFIG = """
+name = "planted"
+[protocol]
+name = "{protocol}"
+[cases]
+limit = 2
+[models.base]
+kind = "openai"
+model = "stub"
+base_url = "{url}"
+api_key_env = "{variable}"
+[roles]
+{roles}
+[embedder]
+kind = "openai"
+model = "stub"
+base_url = "{embed_url}"
+api_key_env = "{variable}"
+[scheduler]
+max_attempts = 2
+max_wait_s = 0.1
+request_timeout_s = 20
+metrics_interval_s = 0.1
+"""
+ARENA = 'patient = "base"\ntherapist = "base"\njudge = "base"'
+QUICK = ["protocol.similarity=0.9", "protocol.behaviour=false"]
+
 
 def make_key() -> str:
     """Return a key as no other: long, random, and with characters that must be encoded in a URL."""
@@ -91,3 +118,15 @@ def _rows(path: Path) -> bytes:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         rows = [row for table in tables for row in database.execute(f'SELECT * FROM "{table}"')]
     return b"\n".join(field if isinstance(field, bytes) else str(field).encode() for row in rows for field in row)
+
+
+def write(place: Place, url: str, **chosen: str) -> Path:
+    """Write a configuration where it is not searched, and return it."""
+    values = {"protocol": "mental_arena", "roles": ARENA, "variable": VARIABLE, "embed_url": url} | chosen
+    path = place.outside / "config.toml"
+    path.write_text(CONFIG.format(url=url, **values), "utf-8")
+    return path
+
+
+def generate(place: Place, config: Path, *overrides: str, expect: int | None = 0) -> str:
+    return place.sandplay("generate", config, *overrides, "--out", place.run, expect=expect)

@@ -7,12 +7,10 @@ somebody types into a command line stands in the shell's history, which is none 
 import asyncio
 import base64
 import json
-import secrets
 import signal
 import sqlite3
 import subprocess
 import tempfile
-import tomllib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,7 +28,7 @@ from actors.models import prepare_model
 from engine.control import ask
 from engine.corpus import Corpus
 from engine.rundir import RunDirectory
-from tests.planted import VARIABLE, Place, make_key
+from tests.planted import QUICK, VARIABLE, Place, generate, make_key, write
 from tests.running import free_port, start
 from tests.stub import Call, Fault, answer_by_purpose, serve
 from tests.test_hosted_rounds import HostedStub
@@ -39,31 +37,6 @@ from tests.tuning_stub import Fault as TuningFault
 
 KEY = make_key()
 HEADER = f"Bearer {KEY}"
-CONFIG = """
-name = "planted"
-[protocol]
-name = "{protocol}"
-[cases]
-limit = 2
-[models.base]
-kind = "openai"
-model = "stub"
-base_url = "{url}"
-api_key_env = "{variable}"
-[roles]
-{roles}
-[embedder]
-kind = "openai"
-model = "stub"
-base_url = "{embed_url}"
-api_key_env = "{variable}"
-[scheduler]
-max_attempts = 2
-max_wait_s = 0.1
-request_timeout_s = 20
-metrics_interval_s = 0.1
-"""
-ARENA = 'patient = "base"\ntherapist = "base"\njudge = "base"'
 TALK = 'patient = "base"\nlistener = "base"'
 
 
@@ -85,18 +58,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
     assert place.leaks() == []
 
 
-def write(place: Place, url: str, **chosen: str) -> Path:
-    """Write a configuration where it is not searched, and return it."""
-    values = {"protocol": "mental_arena", "roles": ARENA, "variable": VARIABLE, "embed_url": url} | chosen
-    path = place.outside / "config.toml"
-    path.write_text(CONFIG.format(url=url, **values), "utf-8")
-    return path
-
-
-def generate(place: Place, config: Path, *overrides: str, expect: int | None = 0) -> str:
-    return place.sandplay("generate", config, *overrides, "--out", place.run, expect=expect)
-
-
 # ---------------------------------------------------------------- what an endpoint does
 
 
@@ -111,7 +72,6 @@ class Case:
     code: int = 0
 
 
-QUICK = ["protocol.similarity=0.9", "protocol.behaviour=false"]
 CASES = (
     Case("401 with the key", Fault(401, f"Incorrect API key provided: {KEY}"), "401", code=1),
     Case("403 with the header", Fault(403, f"no scope for {HEADER}"), "403", code=1),
@@ -186,64 +146,6 @@ def test_a_model_that_says_the_key(place: Place) -> None:
     records = list(Corpus.open(RunDirectory.open(place.run)))
     texts = [step.reply.text for record in records for step in record.steps if step.reply is not None]
     assert any("It is ***." in text for text in texts) and any("Your key is ***, is it not?" in text for text in texts)
-
-
-# ---------------------------------------------------------------- what people mistake
-
-MISTAKES = (
-    ("no variable", {VARIABLE: ""}, [], "got nothing"),
-    ("blanks", {VARIABLE: "  "}, [], "got nothing"),
-    ("a line break", {VARIABLE: f"{KEY}\r\nX-Injected: {KEY}"}, [], "no header can carry"),
-    ("two words", {VARIABLE: f"Bearer {KEY}"}, [], "no header can carry"),
-    ("letters beyond ASCII", {VARIABLE: f"{KEY}ü"}, [], "no header can carry"),
-    ("the key for its name", {}, [f"models.base.api_key_env={KEY}"], "must be the name of an environment variable"),
-    ("the key for the embedder's", {}, [f"embedder.api_key_env={KEY}"], "must be the name of an environment variable"),
-    ("a list of keys", {}, [f'models.base.api_key_env=["{KEY}"]'], "models.base.api_key_env: expected"),
-    ("the key under its own name", {}, [f"models.base.api_key={KEY}"], "unknown configuration key models.base.api_key"),
-    ("no equals sign", {}, ["models.base.api_key_env", KEY], "an override must look like"),
-    ("the key for a number", {}, [f"models.base.max_inflight={KEY}"], "models.base.max_inflight"),
-    ("the key for a table", {}, [f"models.base={KEY}"], "models.base"),
-    ("a table in the key", {}, [f"name={KEY}", "name.x=1"], "is a value, not a table"),
-    ("the key as user", {}, [f"models.base.base_url=https://{KEY}@127.0.0.1/v1"], "must hold no credentials"),
-    ("the key as password", {}, [f"models.base.base_url=https://me:{KEY}@127.0.0.1/v1"], "must hold no credentials"),
-    ("the key in a query", {}, [f"models.base.base_url=https://127.0.0.1/v1?key={KEY}"], "got a query"),
-    ("the key behind a hash", {}, [f"models.base.base_url=https://127.0.0.1/v1#{KEY}"], "got a query"),
-    ("the key as URL", {}, [f"models.base.base_url={KEY}"], "base_url must be"),
-    ("the key as user of no scheme", {}, [f"embedder.base_url=me:{KEY}@127.0.0.1/v1"], "must hold no credentials"),
-    ("the key in a path", {}, [f"models.base.base_url=https://127.0.0.1/{KEY}/v1"], "must hold no key"),
-    ("the key as model", {}, [f"models.base.model={KEY}"], "must hold no key"),
-    ("the key as name of the run", {}, [f"name={KEY}"], "must hold no key"),
-)
-
-
-@pytest.mark.parametrize(("env", "overrides", "shows"), [one[1:] for one in MISTAKES], ids=[one[0] for one in MISTAKES])
-def test_a_mistake_is_refused_before_anything_is_kept(
-    place: Place, env: dict[str, str], overrides: list[str], shows: str
-) -> None:
-    place.env |= env
-    with serve(api_key=KEY) as stub:
-        assert shows in generate(place, write(place, stub.base_url), *overrides, expect=2)
-        assert stub.calls == []
-    assert not place.run.exists()
-
-
-@pytest.mark.parametrize("make", [lambda: f"sk-{secrets.token_urlsafe(40)}", lambda: f"a{secrets.token_hex(24)}"])
-def test_a_key_that_no_variable_holds_is_told_by_its_looks(tmp_path: Path, make: object) -> None:
-    assert callable(make)
-    place = Place(tmp_path, make())
-    del place.env[VARIABLE]
-    path = write(place, "http://127.0.0.1:9/v1", variable=place.key)
-    assert "looks like a key" in generate(place, path, expect=2)
-    assert "looks like a key" in place.sandplay("serve", path, "--key-env", place.key, "models.x.kind=vllm", expect=2)
-    assert "looks like a key" in generate(place, path, place.key, expect=2)
-    assert place.leaks() == []
-
-
-def test_the_name_of_the_variable_is_what_is_kept(place: Place) -> None:
-    with serve(api_key=KEY) as stub:
-        generate(place, write(place, stub.base_url), *QUICK)
-    kept = tomllib.loads((place.run / "config.toml").read_text("utf-8"))
-    assert kept["models"]["base"]["api_key_env"] == kept["embedder"]["api_key_env"] == VARIABLE
 
 
 # ---------------------------------------------------------------- what ends a run

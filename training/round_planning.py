@@ -15,7 +15,9 @@ import msgspec
 import tomli_w
 
 from engine import config as configuration
+from engine.cases.datasets import Dataset, is_dataset
 from engine.cases.loaders import load_cases
+from engine.cases.principles import PrincipleGroup
 from engine.cases.schema import Case
 from engine.config_sections import LORA_RANKS, VllmConfig, enough_lora_rank
 from engine.errors import ConfigError, InputError
@@ -27,6 +29,7 @@ from training.round_settings import EXAM_SEED, Settings, read_settings, split, t
 from training.training_settings import TrainingSettings
 
 CONFIG: Final = "rounds.toml"
+PRINCIPLES: Final = "inputs/principles.json"
 PLAYED, HELD_OUT, EXAMINED = (f"inputs/{name}.jsonl" for name in ("cases", "held-out", "exam"))
 MAY_CHANGE: Final = (
     *("rounds.num_rounds", "rounds.rules", "rounds.placement", "exam.discordant"),
@@ -38,6 +41,7 @@ MAY_CHANGE: Final = (
 class RoundsPlan(msgspec.Struct, kw_only=True):
     """A run of rounds, resolved. `run` are the tables of a run; `model` names the pool that is trained.
 
+    `principles` are those of a data set of the hub, which are kept: later rounds ask no hub.
     `personal` is what in the exam looked like personal data or a secret when it was read in.
     """
 
@@ -47,6 +51,7 @@ class RoundsPlan(msgspec.Struct, kw_only=True):
     played: list[Case]
     held_out: list[Case]
     items: list[Case]
+    principles: list[PrincipleGroup] = []
     personal: Screened = Screened()
 
     @property
@@ -63,6 +68,8 @@ class RoundsPlan(msgspec.Struct, kw_only=True):
         """Return the identity of the run of rounds as files of its directory."""
         cases = {PLAYED: self.played, HELD_OUT: self.held_out, EXAMINED: self.items}
         lines = {name: b"".join(msgspec.json.encode(case) + b"\n" for case in found) for name, found in cases.items()}
+        if self.principles:
+            lines[PRINCIPLES] = msgspec.json.encode({group.id: group.principles for group in self.principles})
         return {**lines, CONFIG: tomli_w.dumps(self.table).encode()}
 
     def round(self, directory: Path, number: int) -> Plan:
@@ -78,15 +85,21 @@ class RoundsPlan(msgspec.Struct, kw_only=True):
         cases = {"source": str(directory / EXAMINED), "limit": 0, "repeats": 1}
         protocol = {"name": "exam", "num_options": self.settings.exam.num_options}
         roles = {EXAMINEE: self.model}
-        return make_plan({**self.run, "cases": cases, "protocol": protocol, "roles": roles, "prompts": ""}, directory)
+        own = {"cases": cases, "protocol": protocol, "roles": roles, "prompts": "", "principles": {}}
+        return make_plan({**self.run, **own}, directory)
 
     def _plan(self, cases: Path, seed: int, repeats: int) -> Plan:
         table = {**self.run, "seed": seed, "cases": {"source": str(cases), "limit": 0, "repeats": repeats}}
+        if is_dataset(self.run.get("principles", {}).get("source", "")):
+            table["principles"] = {"source": str(cases.parent / Path(PRINCIPLES).name)}
         return make_plan(table, cases.parent)
 
 
-def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
-    """Resolve a configuration; relative paths hold from `base`. Raises InputError with every problem found."""
+def plan_rounds(table: Mapping[str, Any], base: Path, datasets: Mapping[str, Dataset] | None = None) -> RoundsPlan:
+    """Resolve a configuration; relative paths hold from `base`. Raises InputError with every problem found.
+
+    `datasets` says where data sets of the hub lie, by section.
+    """
     own, rest = split(table)
     problems: list[str] = []
     settings = plan = None
@@ -95,7 +108,7 @@ def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
     except InputError as refused:
         problems += refused.problems
     try:
-        plan = make_plan(rest, base)
+        plan = make_plan(rest, base, datasets=datasets)
     except InputError as refused:
         problems += refused.problems
     if plan is not None:
@@ -112,6 +125,7 @@ def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
         played=plan.cases[:number],
         held_out=plan.cases[number:],
         items=items,
+        principles=plan.principles if "principles" in (datasets or {}) else [],
         personal=personal,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from engine import config as configuration
+from engine.cases.datasets import Dataset
 from engine.config_decode import decode
 from engine.config_sections import PrivacyConfig
 from engine.errors import ConfigError, InputError
@@ -42,7 +43,9 @@ def exam_name(number: int) -> str:
     return "exam" if number == BEFORE else f"round-{number}/exam"
 
 
-def plan_with_exam(table: Mapping[str, Any], base: Path) -> tuple[RoundsPlan, DevExam | None]:
+def plan_with_exam(
+    table: Mapping[str, Any], base: Path, datasets: Mapping[str, Dataset] | None = None
+) -> tuple[RoundsPlan, DevExam | None]:
     """Resolve a configuration of rounds and the items of its exam, None without `[exam.tasks]`.
 
     Raises ConfigError with every problem found, rules that the exam cannot decide among them.
@@ -50,7 +53,7 @@ def plan_with_exam(table: Mapping[str, Any], base: Path) -> tuple[RoundsPlan, De
     problems: list[str] = []
     plan = dev = None
     try:
-        plan = plan_rounds(table, base)
+        plan = plan_rounds(table, base, datasets)
     except InputError as refused:
         problems += refused.problems
     settings, _ = decode(ExamSettings, table.get("exam", {}), "exam.")

@@ -16,7 +16,7 @@ from engine.planning import Plan
 from engine.privacy.screening import Screened
 
 COMMITS: Final = "inputs/commits.json"
-"""Which commit of the hub each model of a run is, where it comes from there."""
+"""Which commit of the hub each model and data set of a run is, where it comes from there."""
 
 
 def default_directory(name: str) -> Path:
@@ -93,11 +93,12 @@ def engine_problems(config: Config) -> list[str]:
     return [problem for name, table in tables.items() for problem in unknown_problems(f"models.{name}", table, known)]
 
 
-def commit_files(paths: Mapping[str, Path]) -> dict[str, bytes]:
-    """Return the file of a run directory that says which commits its models are, if any comes from the hub."""
+def commit_files(paths: Mapping[str, Path], datasets: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    """Return the file of a run directory that says which commits its models and data sets are, if any is of the hub."""
     from actors.hub import commit_of
 
     found = {name: commit for name, path in paths.items() if (commit := commit_of(path)) is not None}
+    found |= datasets or {}
     return {COMMITS: json.dumps(found).encode()} if found else {}
 
 

@@ -25,6 +25,7 @@ def rounds(
 ) -> None:
     """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
     from engine import config as configuration
+    from engine.commands.datasets import bring_datasets
     from engine.commands.dev_exam import plan_with_exam
     from engine.commands.preparing import (
         commit_files,
@@ -37,8 +38,9 @@ def rounds(
 
     base = config.parent.absolute()
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
-    plan, dev = plan_with_exam(table, base)
-    first = make_plan(plan.run, base)
+    datasets = bring_datasets(table)
+    plan, dev = plan_with_exam(table, base, datasets)
+    first = make_plan(plan.run, base, datasets=datasets)
     say_personal(plan.personal)
     paths = prepare_models(first, more=rounds_outlets(plan, first.config))
     forecast_plan(first, paths)
@@ -46,7 +48,7 @@ def rounds(
         forecast_plan(dev.plan(plan.run, plan.model, base), paths)
     settle_rounds(plan, first.config)
     directory = (out or default_directory(str(plan.run["name"]))).absolute()
-    create(directory, plan, dev, commit_files(paths))
+    create(directory, plan, dev, commit_files(paths, first.commits))
     _go(plan, directory, paths, as_json)
 
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from engine.bill import make_bill
+from engine.commands.keeping import leave_copy, look_at_target, refuse_target
 from engine.commands.placing import settle
 from engine.commands.preparing import commit_files, forecast_plan, kept_commits, prepare_models
 from engine.commands.report import leave_report
@@ -49,7 +50,8 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     placement = await settle(plan.config, set(plan.config.roles.values()))
     crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
-    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
+    await look_at_target(out, plan.config.corpus)
+    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
     with rundir.lock():
         try:
             _note_for_shards(plan, rundir)
@@ -72,6 +74,7 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     progress = await read_progress(plan, rundir)
     extra = retry_keys(progress.ended) if retry_failed else []
     is_finished = progress.is_finished(plan) and not extra
+    refuse_target(plan.config)  # a finished run asks nobody, and is copied all the same
     paths = {} if is_finished else prepare_models(plan, kept_commits(rundir.path))
     placement = await settle(plan.config, () if is_finished else set(plan.config.roles.values()))
     crew = _crew(plan, paths, {} if is_finished else read_serving(rundir), placement.node_ids)
@@ -158,6 +161,7 @@ def finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> N
         limits=plan.config.limits,
         spent=result.spent,
     )
+    summary |= leave_copy(rundir, plan.config.corpus, is_hasty=result.interrupted is not None)
     if as_json:
         print(json.dumps(summary | (report.figures if report else {})), flush=True)
     elif report is not None:

@@ -21,6 +21,7 @@ from engine.backend import Completion, Request
 from engine.bill import make_bill, total_cost
 from engine.checkpoints import CheckpointError, Registry
 from engine.commands.dev_exam import exam_name, exam_plan, kept_exam, row_warning, score_exam
+from engine.commands.keeping import kept_inside, leave_copy
 from engine.commands.lending import Lent, open_run
 from engine.commands.preparing import forecast_plan
 from engine.commands.report import leave_report
@@ -110,7 +111,9 @@ class LocalStages:
 
     def _run(self, plan: Plan, name: str) -> "_Running":
         assert self._crew is not None
-        return _Running(self, plan, open_run(plan, self._directory / name), Lent(self._crew))
+        return _Running(
+            self, kept_inside(plan, self._directory.name), open_run(plan, self._directory / name), Lent(self._crew)
+        )
 
     async def sample(self, number: int) -> Sampled:
         """Measure the rows of a round."""
@@ -299,6 +302,7 @@ class _Running:
         rundir, is_open = self._run.rundir, self._run.num_open > 0
         state = open_state(rundir) if is_open else FINISHED
         leave_report(rundir, self._run.plan.spec, state=state, size=IN_HASTE if is_open else AT_END)
+        leave_copy(rundir, self._run.plan.config.corpus, is_hasty=is_open)
 
 
 def _cost(plan: Plan, totals: Totals) -> float | None:

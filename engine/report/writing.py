@@ -76,8 +76,11 @@ def write_report(
     sections: Sequence[Section] = (),
     limits: LimitsConfig | None = None,
     spent: Spent | None = None,
+    to: Path | None = None,
 ) -> Path:
-    """Write `report.html` and return its path; at most `size` episodes are read whole (0: all).
+    """Write `report.html` and return its path, `to` another place than the run if wanted.
+
+    At most `size` episodes are read whole (0: all).
 
     `spec` is the run's protocol, looked up when it is not at hand; `state` says how the run stands, for a driver that
     knows, as it does the `limits` in force and what was `spent`; `sections` are what the protocol reports of a finished
@@ -85,8 +88,9 @@ def write_report(
     damaged, InputError for a broken configuration, OSError, and whatever the protocol's own hooks raise.
     """
     read = _read(rundir, protocol_of(rundir) if spec is None else spec, state, size, limits, spent)
-    write_atomic(rundir.report, report_page(read, sections).encode())
-    return rundir.report
+    place = rundir.report if to is None else to
+    write_atomic(place, report_page(read, sections).encode())
+    return place
 
 
 def _read(

@@ -146,7 +146,7 @@ def test_identity_may_not_change_but_operation_may() -> None:
 @given(st.sampled_from(sorted(flatten(to_table(load(TABLE), Rules())))))
 def test_every_field_is_one_or_the_other(name: str) -> None:
     assert is_operational(name) == (
-        name.startswith(("scheduler.", "limits.", "ray.", "privacy.egress", "models.base."))
+        name.startswith(("scheduler.", "limits.", "ray.", "corpus.", "privacy.egress", "models.base."))
         and name not in ("models.base.model", "models.base.kind")
     ) or name.startswith("embedder.")
 

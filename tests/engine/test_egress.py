@@ -116,3 +116,31 @@ def test_an_embedder_by_itself_is_judged_alike() -> None:
     config = load({"models": {"a": {}}, "embedder": {"kind": "openai"}})
     assert not embedder_outlet(config.embedder, Sight()).is_inside
     assert embedder_outlet(load({"models": {"a": {}}}).embedder, Sight()).is_inside
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "host", "is_inside"),
+    [
+        ("file:///mnt/runs", {}, HERE, True),
+        ("s3://bucket/runs", {}, "bucket", False),
+        ("s3://localhost/runs", {}, "localhost", False),
+        ("s3://bucket/runs?endpoint_override=127.0.0.1:9000&scheme=http", {}, "127.0.0.1:9000", True),
+        ("s3://bucket/runs", {"endpoint_override": "minio.example:9000"}, "minio.example:9000", False),
+        (
+            "s3://bucket/runs?endpoint_override=127.0.0.1:9000",
+            {"endpoint_override": "minio.example"},
+            "127.0.0.1:9000, minio.example",
+            False,
+        ),
+        ("hdfs://name.example:8020/runs", {}, "name.example:8020", False),
+        ("hdfs://localhost:8020/runs", {}, "localhost:8020", True),
+    ],
+)
+def test_a_target_is_an_outlet_that_sees_whole_episodes(
+    uri: str, options: dict[str, str], host: str, is_inside: bool
+) -> None:
+    copy = make(corpus={"target": uri, "target_options": options})[-1]
+    assert (copy.who, copy.host, copy.is_inside) == ("the copy", host, is_inside)
+    assert "hidden fields, transcript, whole episodes" in copy.sees.words
+    said = refusals([copy], "refuse")
+    assert said == [] if is_inside else "the copy must be kept on this machine" in said[0] and host in said[0]
