@@ -7,7 +7,7 @@ could not go on or reached a limit, 2 bad usage or input, 130 and 143 interrupte
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -82,12 +82,24 @@ def _run() -> None:
         _fail("\n".join(refused.problems), 2)
     except SandplayError as stopped:
         _fail(str(stopped), 1)
+    except Exception as bug:  # noqa: BLE001 - a traceback is printed as ever, but for the keys that a message may quote
+        _crash(bug)
+
+
+def _crash(bug: Exception) -> NoReturn:
+    import traceback
+
+    from engine.api_keys import hide
+
+    sys.stderr.write(hide("".join(traceback.format_exception(bug))))
+    sys.exit(1)
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    from engine.api_keys import hide
     from engine.transcript import printable
 
-    for line in message.splitlines():
+    for line in hide(message).splitlines():
         print(f"sandplay: {printable(line, markup=False)}", file=sys.stderr)
     sys.exit(code)
 
@@ -206,18 +218,28 @@ def export(
 
 @app.command()
 def calibrate(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Take its [embedder].")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Take its [embedder], or [models].")
+    ] = None,
     overrides: Overrides = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure how fast its local models are here instead, and keep it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fit the similarity cut to the embedder and print both distributions and the error rates."""
     import uvloop
 
     from engine import config as configuration
+    from engine.commands.calibrating import fit_cut, measure_speeds
 
+    if speed:
+        if config is None:
+            raise typer.BadParameter("--speed measures the models of a configuration: name one")
+        measure_speeds(config, overrides or [], as_json)
+        return
     table = configuration.read_table(config) if config else {}
-    table = configuration.apply_overrides(table, overrides or [])
-    uvloop.run(_calibrate(table, as_json))
+    uvloop.run(fit_cut(configuration.apply_overrides(table, overrides or []), as_json))
 
 
 @app.command()
@@ -247,27 +269,3 @@ def bench(
 
     code = run_bench(name, json_path=json_path, repeats=repeats, is_brief=brief, is_new=new, within_min=within)
     raise typer.Exit(code)
-
-
-async def _calibrate(table: dict[str, Any], as_json: bool) -> None:
-    from actors.crew import open_embedder
-    from engine.config_decode import decode
-    from engine.config_sections import EmbedderConfig, PrivacyConfig
-    from engine.egress import embedder_outlet, refusals
-    from engine.errors import ConfigError
-    from engine.protocol import Sight
-    from engine.protocols.mental_arena.calibration import calibrate as fit
-    from engine.protocols.mental_arena.calibration import calibration_lines
-
-    chosen, problems = decode(EmbedderConfig, table.get("embedder", {}), "embedder.")
-    privacy, more = decode(PrivacyConfig, table.get("privacy", {}), "privacy.")
-    if chosen is not None and privacy is not None:
-        told = Sight(hidden=False, transcript=False, note="bundled sentences, none of yours")
-        more = refusals([embedder_outlet(chosen, told)], privacy.egress)
-    if chosen is None or problems or more:
-        raise ConfigError([*problems, *more])
-    async with open_embedder(chosen) as embedder:
-        figures = await fit(embedder)
-    import msgspec
-
-    print(msgspec.json.encode(figures).decode() if as_json else "\n".join(calibration_lines(figures)))

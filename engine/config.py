@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from engine import api_keys
+from engine.base_url import url_problems
 from engine.cases.datasets import is_dataset
 from engine.config_decode import decode
 from engine.config_sections import (
@@ -23,6 +25,7 @@ from engine.config_sections import (
     JournalConfig,
     LimitsConfig,
     ModelConfig,
+    OpenAIConfig,
     PrinciplesConfig,
     PrivacyConfig,
     RayConfig,
@@ -101,7 +104,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     """Split `a.b=c`; c is read as a TOML value, or taken as a plain string. Raises ConfigError."""
     dotted, equals, raw = text.partition("=")
     if not equals or not all(dotted.split(".")):
-        raise ConfigError(f"an override must look like a.b=value, got {text!r}")
+        raise ConfigError(f"an override must look like a.b=value, got {api_keys.shown(text)}")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
@@ -118,7 +121,7 @@ def apply_overrides(table: dict[str, Any], overrides: list[str]) -> dict[str, An
         for key in path[:-1]:
             here = here.setdefault(key, {})
             if not isinstance(here, dict):
-                raise ConfigError(f"override {text!r}: {key!r} is a value, not a table")
+                raise ConfigError(f"override of {'.'.join(path)}: {key!r} is a value, not a table")
         here[path[-1]] = value
     return copy
 
@@ -135,7 +138,9 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def load(table: Mapping[str, Any]) -> Config:
     """Decode a table into a Config and check ranges and references. Raises ConfigError with every problem."""
+    held = api_keys.table_problems(flatten(table))
     config, problems = decode(Config, table, "")
+    problems += held
     problems += _range_problems(table) if config is None else _problems(config)
     if problems or config is None:
         raise ConfigError(problems)
@@ -215,6 +220,10 @@ def _problems(config: Config) -> list[str]:
             found.append(f"models.{name}.max_lora_rank must be one of {ranks}, got {model.max_lora_rank}")
         if isinstance(model, VllmConfig):
             found += model_problems(name, model, config.ray)
+        if isinstance(model, OpenAIConfig):
+            found += url_problems(f"models.{name}", model.base_url)
+    if config.embedder.kind == "openai":
+        found += url_problems("embedder", config.embedder.base_url)
     found += _limit_problems(config)
     if config.corpus.target:
         found += target_problems("corpus.target", config.corpus.target, config.corpus.target_options)

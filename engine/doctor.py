@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from engine.caches import cache_directory
 from engine.file_systems import file_system_of
+from engine.hardware import gpu_lines
 
 PACKAGES = ("msgspec", "ray", "torch", "transformers", "sentence-transformers", "openai", "pyarrow")
 GIB = 2**30
@@ -98,12 +98,8 @@ def _network() -> list[Finding]:
 
 
 def _gpu() -> Finding:
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return Finding(what="NVIDIA GPU", value="none (models are served on CPU)")
-    done = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=20, check=False)
-    names = done.stdout.strip() or "none (models are served on CPU)"
-    return Finding(what="NVIDIA GPU", value=names.replace("\n", "; "))
+    names = gpu_lines()
+    return Finding(what="NVIDIA GPU", value="; ".join(names) or "none (models are served on CPU)")
 
 
 def _package(name: str) -> Finding:

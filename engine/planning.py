@@ -149,7 +149,7 @@ def make_plan(
     """
     found_here = datasets or {}
     problems: list[str] = []
-    table = _absolute(table, base)
+    table = absolute_paths(table, base)
     config = _collect(problems, lambda: configuration.load(table))
     name = str(dict(table.get("protocol", {})).get("name", "mental_arena"))
     spec = _collect(problems, lambda: find_protocol(name, base))
@@ -281,7 +281,7 @@ def _collect(problems: list[str], attempt: Callable[[], T]) -> T | None:
         return None
 
 
-def _absolute(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
+def absolute_paths(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """Return a copy in which paths of files are absolute, so that `resume` works from anywhere."""
     copy: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(table))
     for section, key in PATH_KEYS:

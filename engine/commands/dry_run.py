@@ -21,12 +21,15 @@ def print_forecast(plan: "Plan", figures: "Forecast", placement: "Placement", li
     import msgspec
     import tomli_w
 
+    from engine.commands.calibrating import speeds_of
     from engine.egress import outlets, refusals
-    from engine.estimate import estimate, read_earlier
+    from engine.estimate import Pace, estimate, read_earlier
     from engine.rundir import RunDirectory
     from engine.transcript import one_line
 
-    found = estimate(plan, figures, read_earlier(RunDirectory.open(like)) if like is not None else None)
+    speeds, missing = speeds_of(plan)
+    earlier = read_earlier(RunDirectory.open(like)) if like is not None else None
+    found = estimate(plan, figures, earlier, Pace(speeds=speeds, missing=missing))
     leaving = outlets(plan.config, plan.spec)
     refused = refusals(leaving, plan.config.privacy.egress)
     if as_json:
@@ -60,8 +63,9 @@ def forecast_lines(figures: "Forecast", found: "Estimate") -> list[str]:
         )
     lines += [f"longest possible context: {figures.most.max_context} tokens", ""]
     lines += [*rendered(table, PAGE_WIDTH - 2).splitlines(), *(one_line(note, 500) for note in found.notes)]
-    if found.expected.hours is not None:
-        lines.append(f"hours: {found.expected.hours:.3g} expected")
+    hours = [f"{need.hours:.3g} {name}" for name, need in found.by_name.items() if need.hours is not None]
+    if hours:
+        lines.append(f"hours: {', '.join(hours)}")
     if not found.basis:
         lines.append("halfway is no expectation: only a run that was played says where between the two it ends")
     return lines

@@ -11,6 +11,8 @@ from engine.run_places import READ, run_to_read
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.config_sections import LimitsConfig
+    from engine.limits import Spent
     from engine.protocol import ProtocolSpec, Section
     from engine.rundir import RunDirectory
 
@@ -58,14 +60,21 @@ def _result(rundir: "RunDirectory", spec: "ProtocolSpec") -> "Sequence[Section]"
 
 
 def leave_report(
-    rundir: "RunDirectory", spec: "ProtocolSpec", *, state: str, size: int, sections: "Sequence[Section]" = ()
+    rundir: "RunDirectory",
+    spec: "ProtocolSpec",
+    *,
+    state: str,
+    size: int,
+    sections: "Sequence[Section]" = (),
+    limits: "LimitsConfig | None" = None,
+    spent: "Spent | None" = None,
 ) -> None:
     """Write the page at the end of a run; what keeps it from being written is said, and never fails the run."""
     from engine.report.writing import write_report
     from engine.transcript import one_line
 
     try:
-        write_report(rundir, spec, state=state, size=size, sections=sections)
+        write_report(rundir, spec, state=state, size=size, sections=sections, limits=limits, spent=spent)
     except Exception as problem:  # noqa: BLE001 - hooks of a protocol are anybody's code, and the run itself is whole
         said = one_line(f"{type(problem).__name__}: {problem}", 300)
         print(f"report.html is not written: {said}", file=sys.stderr)

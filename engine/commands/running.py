@@ -163,6 +163,8 @@ def finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> N
         state=FINISHED if is_whole else open_state(rundir),
         size=AT_END if result.interrupted is None else IN_HASTE,
         sections=report.sections if report else (),
+        limits=plan.config.limits,
+        spent=result.spent,
     )
     summary |= leave_copy(rundir, plan.config.corpus, is_hasty=result.interrupted is not None)
     if as_json:

@@ -5,7 +5,6 @@ killed one left alive is ended when the next one starts.
 """
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -161,15 +160,11 @@ def read_key(key_env: str) -> tuple[str, str]:
     """Return the key and where it is from: a variable's name, or "" for one made here. Raises InputError."""
     import secrets
 
-    from engine.errors import InputError
+    from engine import api_keys
 
     if not key_env:
         return f"sk-{secrets.token_urlsafe(24)}", ""
-    key = os.environ.get(key_env, "").strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        found = "one that no header can carry" if key else "nothing"
-        raise InputError(f"{key_env} must hold the key of the endpoint, got {found}: export {key_env}=...")
-    return key, key_env
+    return api_keys.read_key(key_env, "the endpoint", "--key-env"), key_env
 
 
 async def _serve(plan: Serving, path: Path, door: Door) -> None:

@@ -3,22 +3,33 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from engine.config import load
+from engine.config import Config, load
 from engine.egress import HERE, embedder_outlet, outlets, outside, refusals, tuning_outlet
 from engine.egress_log import FILE, note_egress, read_egress
 from engine.errors import JournalError
 from engine.protocol import ProtocolSpec, Sight, find_protocol, protocol
 
 ARENA = find_protocol("mental_arena", Path())
-HOSTED = {"kind": "openai", "model": "big", "base_url": "https://ann:secret@models.example:8443/v1"}
+HOSTED = {"kind": "openai", "model": "big", "base_url": "https://models.example:8443/v1"}
+BESIDE = "https://ann:secret@models.example:8443/v1"
+"""No configuration with credentials is loaded; were there one, none of them would be shown."""
 
 
 def make(spec: ProtocolSpec = ARENA, **tables: Any) -> list[Any]:
     models = {"here": {"kind": "vllm"}, "gate": {**HOSTED, "base_url": "http://127.0.0.1:8000/v1"}, "there": HOSTED}
     roles = {"patient": "here", "therapist": "gate", "judge": "there"}
-    return outlets(load({"models": models, "roles": roles, **tables}), spec)
+    return outlets(at(load({"models": models, "roles": roles, **tables}), "there", BESIDE), spec)
+
+
+def at(config: Config, name: str, url: str) -> Config:
+    """Return a configuration with a model at another address, unchecked."""
+    if name not in config.models:
+        return config
+    moved = msgspec.structs.replace(config.models[name], base_url=url)
+    return msgspec.structs.replace(config, models={**config.models, name: moved})
 
 
 def test_each_role_and_the_embedder_have_a_place() -> None:
@@ -52,7 +63,7 @@ def test_all_that_leaves_is_refused_at_once() -> None:
 
 
 def test_a_host_that_cannot_be_read_is_outside() -> None:
-    (found, *_) = make(models={"x": {**HOSTED, "base_url": "http://[::1"}}, roles={"patient": "x"})
+    (found, *_) = outlets(at(load({"models": {"x": HOSTED}, "roles": {"patient": "x"}}), "x", "http://[::1"), ARENA)
     assert (found.host, found.is_inside) == ("a host that cannot be read", False)
 
 
@@ -83,8 +94,8 @@ def test_a_protocol_that_says_nothing_shows_everything() -> None:
 def test_a_line_is_kept_for_each_time_that_it_changed(tmp_path: Path) -> None:
     assert read_egress(tmp_path) == []
     first, other = make(), make(embedder={"kind": "openai"})
-    for at, (egress, found) in enumerate([("allow", first), ("allow", first), ("allow", other), ("refuse", other)]):
-        note_egress(tmp_path, egress, found, at)
+    for moment, (egress, found) in enumerate([("allow", first), ("allow", first), ("allow", other), ("refuse", other)]):
+        note_egress(tmp_path, egress, found, moment)
     kept = read_egress(tmp_path)
     assert [(one.at, one.egress, len(outside(one.outlets))) for one in kept] == [
         (0, "allow", 1),
