@@ -22,6 +22,7 @@ from engine.config_sections import (
     CasesConfig,
     CorpusConfig,
     EmbedderConfig,
+    JournalConfig,
     LimitsConfig,
     ModelConfig,
     OpenAIConfig,
@@ -56,6 +57,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     roles: dict[str, str] = {}
     embedder: EmbedderConfig = EmbedderConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    journal: JournalConfig = JournalConfig()
     limits: LimitsConfig = LimitsConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     ray: RayConfig = RayConfig()
@@ -68,6 +70,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 OPERATIONAL = (
     "scheduler.*",
+    "journal.*",
     "limits.*",
     "ray.*",
     "corpus.*",
@@ -150,8 +153,18 @@ def _range_problems(table: Mapping[str, Any]) -> list[str]:
     scheduler, _ = decode(SchedulerConfig, table.get("scheduler", {}), "")
     if scheduler is not None:
         found += _minima("scheduler", scheduler, scheduler.minima)
+    journal, _ = decode(JournalConfig, table.get("journal", {}), "")
+    if journal is not None:
+        found += _journal_ranges(journal)
     limits, _ = decode(LimitsConfig, table.get("limits", {}), "")
     return found + (_limit_ranges(limits) if limits is not None else [])
+
+
+def _journal_ranges(journal: JournalConfig) -> list[str]:
+    found = _minima("journal", journal, journal.minima)
+    if journal.local_dir and not journal.local_dir.startswith(("/", "~", "$")):
+        found.append(f"journal.local_dir must be absolute or begin with ~ or $, got {journal.local_dir!r}")
+    return found
 
 
 def _limit_ranges(limits: LimitsConfig) -> list[str]:
@@ -187,7 +200,7 @@ def _minima(where: str, section: msgspec.Struct, minima: Mapping[str, float]) ->
 
 
 def _problems(config: Config) -> list[str]:
-    found = _minima("scheduler", config.scheduler, config.scheduler.minima)
+    found = _minima("scheduler", config.scheduler, config.scheduler.minima) + _journal_ranges(config.journal)
     if config.cases.repeats < 1:
         found.append(f"cases.repeats must be >= 1, got {config.cases.repeats}")
     if config.cases.limit < 0:

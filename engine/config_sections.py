@@ -164,6 +164,22 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     }
 
 
+class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where what is live is kept. `locking` "auto" opens the journal for one process alone, without shared memory,
+    where the run directory lies on a network file system; "shared" and "exclusive" say so themselves.
+
+    `local_dir` is a directory on a disk of the node that plays ("" for none; `$TMPDIR` and the like are filled in
+    there). The journal then lives in a directory of its own in it, and is copied into the run directory every
+    `copy_every_s`: when that node is lost, so is what was answered since the last copy.
+    """
+
+    locking: Literal["auto", "shared", "exclusive"] = "auto"
+    local_dir: str = ""
+    copy_every_s: float = 30.0
+
+    minima: ClassVar[Mapping[str, float]] = {"copy_every_s": 0.1}
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a run may use in its whole life; 0 is no limit. `max_cost` is in the unit of the models' prices.
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from engine.caches import cache_directory
+from engine.file_systems import file_system_of
 from engine.hardware import gpu_lines
 
 PACKAGES = ("msgspec", "ray", "torch", "transformers", "sentence-transformers", "openai", "pyarrow")
@@ -50,6 +51,7 @@ def examine() -> list[Finding]:
         _machine(),
         _memory(),
         _disk(),
+        *_network(),
         _gpu(),
         _vllm(),
         *map(_package, PACKAGES),
@@ -84,6 +86,15 @@ def _disk() -> Finding:
         value=f"{free:.1f} GiB",
         remedy="" if free >= MIN_DISK_GIB else f"free {MIN_DISK_GIB} GiB or choose another --out",
     )
+
+
+def _network() -> list[Finding]:
+    disk = file_system_of(Path.cwd())
+    if not disk.is_network:
+        return []
+    locks = "; locks hold on this node alone: never start a run on two" if disk.keeps_locks else ""
+    value = f"{disk}: a run here has its journal open to one process, or set journal.local_dir{locks}"
+    return [Finding(what="file system here", value=value)]
 
 
 def _gpu() -> Finding:

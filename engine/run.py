@@ -19,8 +19,9 @@ from engine.egress_log import note_run
 from engine.elapsed import played_s
 from engine.errors import RunError
 from engine.files import write_atomic
-from engine.interrupt import Interrupt
+from engine.interrupt import COPY_GRACE_S, GRACE_S, Interrupt
 from engine.journal import Journal, Totals
+from engine.journal_place import place_of, take_up
 from engine.limits import Meter, Reached, Spent, share_limits, used_before
 from engine.memory import resident_bytes
 from engine.metrics import Metrics, MetricsLog
@@ -35,6 +36,8 @@ from engine.scheduler import Scheduler
 from engine.uploader import Uploader
 
 PANEL_INTERVAL_S = 0.5
+LATE_S = 15.0
+"""What a copy of the journal may take before people are told that the loss bound does not hold."""
 
 
 class Crew(Protocol):
@@ -90,7 +93,8 @@ async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, extra
         raise
     control = RunControl(run, panel.say)
     task = asyncio.ensure_future(run.play())
-    with Interrupt(lambda: run.stop(task), crew.abort) as interrupt:
+    grace_s = GRACE_S if run.journal.copy_age_s is None else COPY_GRACE_S
+    with Interrupt(lambda: run.stop(task), crew.abort, grace_s) as interrupt:
         try:
             if run.num_open:
                 await control.open()
@@ -117,16 +121,26 @@ class Run:
         self.roster = roster
         self.clock: Clock = SystemClock()
         self.index = journal
-        every = plan.config.scheduler.seal_every
         self.uploader = Uploader(rundir, plan.config.corpus, journal, panel.say) if plan.config.corpus.target else None
-        named = self.uploader.wake if self.uploader is not None else None
-        self.journal = Journal.open(rundir, index=journal, seal_every=every, ended=Ledger(roster), named=named)
+        place = place_of(plan.config.journal, rundir)
+        local, news = take_up(place, rundir, journal)
+        self._news = [*place.lines(), *news]
+        self.journal = Journal.open(
+            rundir,
+            index=journal,
+            seal_every=plan.config.scheduler.seal_every,
+            exclusive=place.is_exclusive,
+            ended=Ledger(roster),
+            named=self.uploader.wake if self.uploader is not None else None,
+            local=local,
+        )
         self._metrics_path = rundir.metrics_of(journal)
         self.before = self.journal.totals()
         if self.uploader is not None and self.before.episodes:
             self.uploader.wake()
         self.scheduler: Scheduler | None = None
         self.meter: Meter | None = None
+        self._is_late = False
         self.begun_at = self.clock.now()
         self.started_at: float | None = None
         self.ended_at: float | None = None
@@ -164,6 +178,8 @@ class Run:
         if self._reached():
             return
         self.panel.start()
+        for line in self._news:
+            self.panel.say(line)
         if self.plan.config.shards == 1:
             note_run(self.plan, self.rundir.path, self.clock.time())
         await self.crew.start()
@@ -305,3 +321,12 @@ class Run:
         self.panel.update(metrics.snapshot(now))
         for reached in self._reached():
             self.panel.say(f"{reached}: what is in flight is waited for")
+        self._observe_copy()
+
+    def _observe_copy(self) -> None:
+        """Say once when the bound on what a lost node costs does not hold, as when a file server hangs."""
+        age_s, every_s = self.journal.copy_age_s or 0.0, self.plan.config.journal.copy_every_s
+        is_late = age_s > every_s + max(every_s, LATE_S)
+        if is_late and not self._is_late:
+            self.panel.say(f"warning: the journal's copy is {age_s:.0f} s old, and {every_s:g} s were asked for")
+        self._is_late = is_late

@@ -192,7 +192,7 @@ async def _play(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], log
     import asyncio
 
     from engine.commands.stages import LocalStages
-    from engine.interrupt import Interrupt
+    from engine.interrupt import COPY_GRACE_S, GRACE_S, Interrupt
     from engine.panel import make_panel
     from training.rounds import Rounds
 
@@ -201,7 +201,8 @@ async def _play(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], log
     task: asyncio.Future[Any] = asyncio.ensure_future(
         Rounds(log, stages, plan.settings.rounds, panel.say).run(), loop=asyncio.get_running_loop()
     )
-    with Interrupt(lambda: stages.stop(task), stages.abort) as interrupt:
+    grace_s = COPY_GRACE_S if plan.round(directory, 0).config.journal.local_dir else GRACE_S
+    with Interrupt(lambda: stages.stop(task), stages.abort, grace_s) as interrupt:
         try:
             await task
         except (asyncio.CancelledError, Exception):

@@ -24,6 +24,7 @@ from engine.egress_log import note_run
 from engine.endscreen import print_endscreen, print_report
 from engine.errors import JournalError
 from engine.journal import Journal
+from engine.journal_local import bring_home, is_away
 from engine.limits import Reached
 from engine.panel import make_panel
 from engine.planning import Plan, freeze
@@ -112,7 +113,9 @@ async def read_progress(plan: Plan, rundir: RunDirectory) -> Progress:
     ended = Ledger(plan.roster())
     num_live = 0
     for index in range(plan.config.shards):
-        journal = Journal.open(rundir, index=index, ended=ended)
+        # One that lives on another node stays there; what its copy says goes for the moment.
+        bring_home(rundir, index)
+        journal = Journal.open(rundir, index=index, exclusive=True, ended=ended)
         num_live += len(journal.live())
         await journal.close()
     return Progress(ended, num_live)
@@ -134,7 +137,9 @@ async def _has_started(rundir: RunDirectory, num_journals: int) -> bool:
     """Whether any episode was ever admitted; when that cannot be told, nothing is thrown away."""
     for index in range(num_journals):
         try:
-            journal = Journal.open(rundir, index=index)
+            if is_away(rundir, index):
+                return True
+            journal = Journal.open(rundir, index=index, exclusive=True)
             await journal.close()
         except JournalError:
             return True

@@ -95,6 +95,7 @@ class LocalStages:
                 await run.play()
                 if run.num_open:
                     raise RunError(f"{name} was stopped with {run.num_open} episodes to play")
+                await run.journal.seal()  # what lives on this node's disk alone is shown only then
                 feeder.finish()
                 await feeding
             result = run.result(None)
