@@ -7,6 +7,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from engine.api_keys import hide
+from engine.transcript import one_line
+
 logger: Final = logging.getLogger(__name__)
 EMPTY: Final[dict[str, Callable[[], Any]]] = {
     **{"missing": dict, "facts": dict, "histograms": dict},
@@ -34,7 +37,7 @@ def _forgiven(hook: Callable[[Any], Any], name: str, whose: str) -> Callable[[An
             return hook(what)
         except Exception as error:  # noqa: BLE001  somebody's own code, after everything was played
             if not has_said:
-                why = f"{type(error).__name__}: {error}"
+                why = one_line(hide(f"{type(error).__name__}: {error}"), 300)
                 logger.warning("%s: %s() failed, what it says is left out: %s", whose, name, why)
             has_said = True
             return EMPTY[name]()

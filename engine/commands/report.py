@@ -70,11 +70,12 @@ def leave_report(
     spent: "Spent | None" = None,
 ) -> None:
     """Write the page at the end of a run; what keeps it from being written is said, and never fails the run."""
+    from engine.api_keys import hide
     from engine.report.writing import write_report
     from engine.transcript import one_line
 
     try:
         write_report(rundir, spec, state=state, size=size, sections=sections, limits=limits, spent=spent)
     except Exception as problem:  # noqa: BLE001 - hooks of a protocol are anybody's code, and the run itself is whole
-        said = one_line(f"{type(problem).__name__}: {problem}", 300)
+        said = one_line(hide(f"{type(problem).__name__}: {problem}"), 300)
         print(f"report.html is not written: {said}", file=sys.stderr)
