@@ -1,4 +1,4 @@
-"""Models brought into the local cache beforehand: on this machine, or on every node of a cluster."""
+"""Models and data sets brought into the local cache beforehand: on this machine, or on every node of a cluster."""
 
 import asyncio
 import os
@@ -9,10 +9,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from actors.cluster import actor_environment, join_cluster, leave_cluster
-from actors.hub import commit_of
+from actors.hub import commit_of, fetch_dataset
 from actors.on_nodes import NodeFailed, call_on_node
 from actors.placement import node_names
 from actors.processes import ProcessTable
+from engine.cases.datasets import parse_dataset
 from engine.errors import InputError
 
 _PASSED: Final = ("HF_ENDPOINT", "HF_HUB_DISABLE_XET")
@@ -20,16 +21,20 @@ _PASSED: Final = ("HF_ENDPOINT", "HF_HUB_DISABLE_XET")
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """One model or embedder by name, and for a Hugging Face id the revision. `max_model_len` counts tokens."""
+    """One model, embedder or data set by name, and for one of the hub the revision. `max_model_len` counts tokens.
+
+    A data set's file ends in one of `suffixes`.
+    """
 
     name: str
-    kind: Literal["model", "served", "embedder"] = "model"
+    kind: Literal["model", "served", "embedder", "dataset"] = "model"
     revision: str | None = None
     max_model_len: int | None = None
+    suffixes: tuple[str, ...] = ()
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """Where one lies now: its directory, its commit (None for a directory of one's own), files and bytes."""
+    """Where one lies now: its directory or file, its commit (None for a directory of one's own), files and bytes."""
 
     name: str
     path: str
@@ -101,9 +106,12 @@ def _prepare(one: Wanted) -> Path:
 
     if one.kind == "embedder":
         return prepare_embedder(one.name)
+    if one.kind == "dataset":
+        return fetch_dataset(parse_dataset(one.name), one.suffixes, one.revision)
     return prepare_model(one.name, one.max_model_len, needs_template=one.kind == "served", revision=one.revision)
 
 
 def _measured(name: str, path: Path) -> Fetched:
-    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    files = [path] if path.is_file() else path.rglob("*")
+    sizes = [file.stat().st_size for file in files if file.is_file()]
     return Fetched(name, str(path), commit_of(path), len(sizes), sum(sizes))

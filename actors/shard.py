@@ -82,10 +82,9 @@ class Shard:
             await run.close(is_hasty=self._is_stopped)
         return msgspec.msgpack.encode(run.result(None))
 
-    async def state(self) -> bytes:
-        """Return the encoded ShardState."""
-        news, self._panel.news = self._panel.news, []
-        return msgspec.msgpack.encode(ShardState(self._panel.snapshot, tuple(news)))
+    async def state(self, num_told: int) -> bytes:
+        """Return the encoded ShardState, with the news after the first `num_told`: an answer may be lost on its way."""
+        return msgspec.msgpack.encode(ShardState(self._panel.snapshot, tuple(self._panel.news[num_told:])))
 
     async def stop(self) -> None:
         """Stop admitting; what is journalled stays."""

@@ -17,7 +17,7 @@ from actors.cluster import actor_environment, join_cluster, leave_cluster
 from actors.processes import ProcessTable
 from actors.shard import Shard, decode_records, decode_result, decode_state
 from engine.errors import RunError
-from engine.interrupt import Interrupt
+from engine.interrupt import COPY_GRACE_S, GRACE_S, Interrupt
 from engine.metrics import Snapshot
 from engine.panel import Panel
 from engine.planning import Plan
@@ -39,7 +39,8 @@ async def play_shards(
     """
     driver = _Driver(plan, rundir, paths, panel, tuple(extra))
     playing = asyncio.ensure_future(driver.play())
-    with Interrupt(driver.stop, driver.abort) as interrupt:
+    grace_s = COPY_GRACE_S if plan.config.journal.local_dir else GRACE_S
+    with Interrupt(driver.stop, driver.abort, grace_s) as interrupt:
         try:
             results = await playing
         finally:
@@ -64,6 +65,7 @@ class _Driver:
         self._num_shards = plan.config.shards
         self._actors: dict[int, Any] = {}
         self._snapshots: dict[int, Snapshot] = {}
+        self._num_told: dict[int, int] = {}
         self._has_joined = False
         self._is_stopping = False
         self._stopping: set[asyncio.Future[Any]] = set()
@@ -104,6 +106,7 @@ class _Driver:
         name = f"shard/{task.index}"
         for restarts in itertools.count():
             actor = self._actors[task.index] = self._start(ray, task, node)
+            self._num_told[task.index] = 0
             try:
                 self._processes.put(name, decode_records(await actor.describe.remote()))
                 if self._is_stopping:
@@ -135,8 +138,10 @@ class _Driver:
             for index, actor in list(self._actors.items()):
                 with contextlib.suppress(Exception):  # a shard that is gone is somebody else's task
                     async with asyncio.timeout(ASK_EVERY_S):
-                        state = decode_state(await actor.state.remote())
+                        state = decode_state(await actor.state.remote(self._num_told[index]))
                     self._snapshots[index] = state.snapshot
+                    if self._actors[index] is actor:
+                        self._num_told[index] += len(state.news)
                     for line in state.news:
                         self._panel.say(f"shard {index}: {line}")
             if self._snapshots:

@@ -7,7 +7,7 @@ could not go on or reached a limit, 2 bad usage or input, 130 and 143 interrupte
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,13 +16,16 @@ from engine.commands.agree import agree
 from engine.commands.compare import compare
 from engine.commands.exam import exam
 from engine.commands.fetch import fetch
+from engine.commands.fetch_run import fetch_run
 from engine.commands.judge import judge
 from engine.commands.quality import quality
 from engine.commands.report import report
 from engine.commands.rounds import rounds
+from engine.commands.scan import scan
 from engine.commands.serve import serve
 from engine.commands.swap import swap
 from engine.commands.train import train
+from engine.run_places import READ, run_to_read, run_to_write
 from engine.simulation.command import simulate
 from training.command import samples
 
@@ -36,19 +39,22 @@ app = typer.Typer(
 )
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
+RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.", parser=run_to_write)]
+ReadRun = Annotated[Path, typer.Argument(metavar="DIR|URI", help=READ, parser=run_to_read)]
 
 
 app.command()(simulate)
 app.command()(samples)
 app.command()(rounds)
 app.command()(fetch)
+app.command("fetch-run")(fetch_run)
 app.command()(exam)
 app.command()(judge)
 app.command()(agree)
 app.command()(compare)
 app.command()(ablate)
 app.command()(quality)
+app.command()(scan)
 app.command()(report)
 app.command()(train)
 app.command()(swap)
@@ -57,22 +63,43 @@ app.command()(serve)
 
 def main() -> None:
     """Run the command line; errors raised on purpose become one message and an exit code."""
-    from engine.errors import InputError, SandplayError
-    from engine.signals import exit_on_signals
+    from engine.signals import exit_on_signals, leave_stores
 
     exit_on_signals()
+    try:
+        _run()
+    except SystemExit as left:
+        leave_stores(left.code)
+        raise
+
+
+def _run() -> None:
+    from engine.errors import InputError, SandplayError
+
     try:
         app()
     except InputError as refused:
         _fail("\n".join(refused.problems), 2)
     except SandplayError as stopped:
         _fail(str(stopped), 1)
+    except Exception as bug:  # noqa: BLE001 - a traceback is printed as ever, but for the keys that a message may quote
+        _crash(bug)
+
+
+def _crash(bug: Exception) -> NoReturn:
+    import traceback
+
+    from engine.api_keys import hide
+
+    sys.stderr.write(hide("".join(traceback.format_exception(bug))))
+    sys.exit(1)
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    from engine.api_keys import hide
     from engine.transcript import printable
 
-    for line in message.splitlines():
+    for line in hide(message).splitlines():
         print(f"sandplay: {printable(line, markup=False)}", file=sys.stderr)
     sys.exit(code)
 
@@ -92,6 +119,7 @@ def generate(
     import uvloop
 
     from engine import config as configuration
+    from engine.commands.datasets import bring_datasets
     from engine.commands.dry_run import print_forecast
     from engine.commands.placing import plan_placement
     from engine.commands.preparing import default_directory, forecast_plan, prepare_models
@@ -101,7 +129,8 @@ def generate(
     if like is not None and not dry_run:
         raise typer.BadParameter("--like says what to expect: add --dry-run")
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
-    plan = make_plan(table, config.parent.absolute())
+    datasets = bring_datasets(table, is_local_only=dry_run)
+    plan = make_plan(table, config.parent.absolute(), datasets=datasets)
     paths = prepare_models(plan, is_dry=dry_run)
     figures = forecast_plan(plan, paths, is_dry=dry_run)
     if dry_run:
@@ -135,7 +164,7 @@ def resume(
 
 
 @app.command()
-def status(directory: RunDir, as_json: Json = False) -> None:
+def status(directory: ReadRun, as_json: Json = False) -> None:
     """Say how far a run is."""
     from engine.commands.rounds import is_rounds, show_rounds
     from engine.rundir import RunDirectory
@@ -153,7 +182,7 @@ def status(directory: RunDir, as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="A run directory.")] = None,
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIR|URI]", help=READ, parser=run_to_read)] = None,
     episode: Annotated[str | None, typer.Argument(metavar="[EPISODE]", help="One episode's name.")] = None,
     example: Annotated[bool, typer.Option("--example", help="Show a hand-written, scripted episode.")] = False,
     excerpt: Annotated[int, typer.Option(help="Print the first N turns as Markdown instead.")] = 0,
@@ -169,7 +198,7 @@ def show(
 
 @app.command()
 def export(
-    directory: RunDir,
+    directory: ReadRun,
     kind: Annotated[str, typer.Option("--format", help="records | messages | prompt-completion | sharegpt")],
     to: Annotated[Path, typer.Option(help="Where to write: a directory, or a file ending in .jsonl.")],
     as_json: Json = False,
@@ -189,18 +218,28 @@ def export(
 
 @app.command()
 def calibrate(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Take its [embedder].")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Take its [embedder], or [models].")
+    ] = None,
     overrides: Overrides = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure how fast its local models are here instead, and keep it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fit the similarity cut to the embedder and print both distributions and the error rates."""
     import uvloop
 
     from engine import config as configuration
+    from engine.commands.calibrating import fit_cut, measure_speeds
 
+    if speed:
+        if config is None:
+            raise typer.BadParameter("--speed measures the models of a configuration: name one")
+        measure_speeds(config, overrides or [], as_json)
+        return
     table = configuration.read_table(config) if config else {}
-    table = configuration.apply_overrides(table, overrides or [])
-    uvloop.run(_calibrate(table, as_json))
+    uvloop.run(fit_cut(configuration.apply_overrides(table, overrides or []), as_json))
 
 
 @app.command()
@@ -230,21 +269,3 @@ def bench(
 
     code = run_bench(name, json_path=json_path, repeats=repeats, is_brief=brief, is_new=new, within_min=within)
     raise typer.Exit(code)
-
-
-async def _calibrate(table: dict[str, Any], as_json: bool) -> None:
-    from actors.crew import open_embedder
-    from engine.config_decode import decode
-    from engine.config_sections import EmbedderConfig
-    from engine.errors import ConfigError
-    from engine.protocols.mental_arena.calibration import calibrate as fit
-    from engine.protocols.mental_arena.calibration import calibration_lines
-
-    chosen, problems = decode(EmbedderConfig, table.get("embedder", {}), "embedder.")
-    if chosen is None:
-        raise ConfigError(problems)
-    async with open_embedder(chosen) as embedder:
-        figures = await fit(embedder)
-    import msgspec
-
-    print(msgspec.json.encode(figures).decode() if as_json else "\n".join(calibration_lines(figures)))

@@ -3,13 +3,16 @@
 What the engine makes is freed by reference counts, but a protocol of somebody's own may leave cycles behind. By default
 the collector walks through all that lives each time a quarter as much was added: at 10,000 live dialogues 20 ms in one
 go, at 100,000 ten times that, and nearly always for nothing. Young objects are looked at as ever; a whole pass comes
-once as many dialogues have ended as live. Invariant: after the last `calm` is left, the settings are as they were.
+once as many dialogues have ended as live, and then free memory is given back to the system. Invariant: after the last
+`calm` is left, the settings are as they were.
 """
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from engine.memory import give_back
 
 YOUNG: Final = 1000
 NUM_LOOKS: Final = 5
@@ -56,3 +59,4 @@ class Collector:
         if self._num_ended >= max(MIN_ENDED, self._most_live):
             self._num_ended, self._most_live = 0, num_live
             gc.collect()
+            give_back()

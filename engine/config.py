@@ -13,14 +13,21 @@ from typing import Any
 
 import msgspec
 
+from engine import api_keys
+from engine.base_url import url_problems
+from engine.cases.datasets import is_dataset
 from engine.config_decode import decode
 from engine.config_sections import (
     LORA_RANKS,
     CasesConfig,
+    CorpusConfig,
     EmbedderConfig,
+    JournalConfig,
     LimitsConfig,
     ModelConfig,
+    OpenAIConfig,
     PrinciplesConfig,
+    PrivacyConfig,
     RayConfig,
     SchedulerConfig,
     VllmConfig,
@@ -28,6 +35,7 @@ from engine.config_sections import (
 )
 from engine.engine_table import ONLY_SPEED, model_problems
 from engine.errors import ConfigError, InputError
+from engine.targets import target_problems
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,11 +52,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     protocol: dict[str, Any] = {}
     cases: CasesConfig = CasesConfig()
     principles: PrinciplesConfig = PrinciplesConfig()
+    corpus: CorpusConfig = CorpusConfig()
     models: dict[str, ModelConfig] = {}
     roles: dict[str, str] = {}
     embedder: EmbedderConfig = EmbedderConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    journal: JournalConfig = JournalConfig()
     limits: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     ray: RayConfig = RayConfig()
 
     @property
@@ -59,8 +70,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 OPERATIONAL = (
     "scheduler.*",
+    "journal.*",
     "limits.*",
     "ray.*",
+    "corpus.*",
+    "privacy.egress",
     "embedder.base_url",
     "embedder.api_key_env",
     *(
@@ -90,7 +104,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     """Split `a.b=c`; c is read as a TOML value, or taken as a plain string. Raises ConfigError."""
     dotted, equals, raw = text.partition("=")
     if not equals or not all(dotted.split(".")):
-        raise ConfigError(f"an override must look like a.b=value, got {text!r}")
+        raise ConfigError(f"an override must look like a.b=value, got {api_keys.shown(text)}")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
@@ -107,7 +121,7 @@ def apply_overrides(table: dict[str, Any], overrides: list[str]) -> dict[str, An
         for key in path[:-1]:
             here = here.setdefault(key, {})
             if not isinstance(here, dict):
-                raise ConfigError(f"override {text!r}: {key!r} is a value, not a table")
+                raise ConfigError(f"override of {'.'.join(path)}: {key!r} is a value, not a table")
         here[path[-1]] = value
     return copy
 
@@ -124,7 +138,9 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def load(table: Mapping[str, Any]) -> Config:
     """Decode a table into a Config and check ranges and references. Raises ConfigError with every problem."""
+    held = api_keys.table_problems(flatten(table))
     config, problems = decode(Config, table, "")
+    problems += held
     problems += _range_problems(table) if config is None else _problems(config)
     if problems or config is None:
         raise ConfigError(problems)
@@ -137,8 +153,18 @@ def _range_problems(table: Mapping[str, Any]) -> list[str]:
     scheduler, _ = decode(SchedulerConfig, table.get("scheduler", {}), "")
     if scheduler is not None:
         found += _minima("scheduler", scheduler, scheduler.minima)
+    journal, _ = decode(JournalConfig, table.get("journal", {}), "")
+    if journal is not None:
+        found += _journal_ranges(journal)
     limits, _ = decode(LimitsConfig, table.get("limits", {}), "")
     return found + (_limit_ranges(limits) if limits is not None else [])
+
+
+def _journal_ranges(journal: JournalConfig) -> list[str]:
+    found = _minima("journal", journal, journal.minima)
+    if journal.local_dir and not journal.local_dir.startswith(("/", "~", "$")):
+        found.append(f"journal.local_dir must be absolute or begin with ~ or $, got {journal.local_dir!r}")
+    return found
 
 
 def _limit_ranges(limits: LimitsConfig) -> list[str]:
@@ -174,11 +200,15 @@ def _minima(where: str, section: msgspec.Struct, minima: Mapping[str, float]) ->
 
 
 def _problems(config: Config) -> list[str]:
-    found = _minima("scheduler", config.scheduler, config.scheduler.minima)
+    found = _minima("scheduler", config.scheduler, config.scheduler.minima) + _journal_ranges(config.journal)
     if config.cases.repeats < 1:
         found.append(f"cases.repeats must be >= 1, got {config.cases.repeats}")
     if config.cases.limit < 0:
         found.append(f"cases.limit must be >= 0 (0 plays all), got {config.cases.limit}")
+    for where, section in (("cases", config.cases), ("principles", config.principles)):
+        if section.revision is not None and not is_dataset(section.source):
+            rule = f"{where}.revision must be left out for {section.source}, got {section.revision!r}"
+            found.append(f"{rule}: only a data set of the hub has revisions")
     for name, model in config.models.items():
         found += _minima(f"models.{name}", model, model.minima) + prices_of(model).problems(f"models.{name}")
         if isinstance(model, VllmConfig) and not 0 < model.gpu_memory_utilization <= 1:
@@ -190,7 +220,13 @@ def _problems(config: Config) -> list[str]:
             found.append(f"models.{name}.max_lora_rank must be one of {ranks}, got {model.max_lora_rank}")
         if isinstance(model, VllmConfig):
             found += model_problems(name, model, config.ray)
+        if isinstance(model, OpenAIConfig):
+            found += url_problems(f"models.{name}", model.base_url)
+    if config.embedder.kind == "openai":
+        found += url_problems("embedder", config.embedder.base_url)
     found += _limit_problems(config)
+    if config.corpus.target:
+        found += target_problems("corpus.target", config.corpus.target, config.corpus.target_options)
     if config.shards < 1:
         found.append(f"shards must be >= 1, got {config.shards}")
     if not config.models:

@@ -10,13 +10,15 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
+from engine.api_keys import shown
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
 def decode(kind: type[S], table: object, where: str) -> tuple[S | None, list[str]]:
     """Return (the struct, []) or (None, problems). `where` is the dotted prefix for messages ("" or "a.b.")."""
     if not isinstance(table, Mapping):
-        return None, [f"{where.rstrip('.')} must be a table, got {table!r}"]
+        return None, [f"{where.rstrip('.')} must be a table, got {shown(table)}"]
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     tag_field = kind.__struct_config__.tag_field
     problems = [_unknown(key, where, fields) for key in table if key not in fields and key != tag_field]
@@ -46,7 +48,7 @@ def _value(kind: Any, value: object, where: str) -> tuple[Any, list[str]]:
     try:
         return msgspec.convert(value, kind, strict=True), []
     except msgspec.ValidationError as bad:
-        return None, [f"{where}: {str(bad).lower()}, got {value!r}"]
+        return None, [f"{where}: {str(bad).lower()}, got {shown(value)}"]
 
 
 def _named_tables(structs: dict[str, Any], table: Mapping[str, object], where: str) -> tuple[Any, list[str]]:
@@ -56,7 +58,7 @@ def _named_tables(structs: dict[str, Any], table: Mapping[str, object], where: s
     for name, inner in table.items():
         chosen = inner.get("kind", next(iter(structs))) if isinstance(inner, Mapping) else next(iter(structs))
         if chosen not in structs:
-            problems.append(f"{where}.{name}.kind must be one of {', '.join(structs)}, got {chosen!r}")
+            problems.append(f"{where}.{name}.kind must be one of {', '.join(structs)}, got {shown(chosen)}")
             continue
         values[name], found = decode(structs[chosen], inner, f"{where}.{name}.")
         problems += found

@@ -22,18 +22,40 @@ def enough_lora_rank(rank: int) -> int:
 class CasesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which cases are played. `limit` 0 means all; each is played `repeats` times.
 
-    `source` is "bundled", "sampled" (drawn from the seed, `limit` of them), or a file: JSON, JSONL or Parquet.
+    `source` is "bundled", "sampled" (drawn from the seed, `limit` of them), a file (JSON, JSONL or Parquet), or a file
+    of a data set of the Hugging Face hub: "hf:ORG/NAME:FILE", without `:FILE` where only one fits. `revision` is a
+    branch, tag or commit of it. `columns` says which column of a file a field is read from, where its name is another;
+    columns that are no fields are then left out.
     """
 
     source: str = "bundled"
+    revision: str | None = None
+    columns: dict[str, str] = {}
     limit: int = 0
     repeats: int = 1
 
 
 class PrinciplesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the groups of behavior principles come from: "bundled", a JSON object of lists by group, or a CSV file."""
+    """Where the groups of behavior principles come from: "bundled", a JSON object of lists by group, or a CSV file.
+
+    The file may be one of a data set of the Hugging Face hub, as that of cases, with its `revision`.
+    """
 
     source: str = "bundled"
+    revision: str | None = None
+
+
+class CorpusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a run is kept beside its directory.
+
+    `target` is the URI of a folder, "s3://bucket/prefix", gs, abfs, hdfs or file: sealed parts are copied into a folder
+    of the run's name there while it is played, the rest of the run at its end ("" copies nothing). A target that fails
+    never ends a run. `target_options` are those of the URI in pyarrow, such as `region`, `endpoint_override` and
+    `scheme`. Credentials come from the environment or the profile that pyarrow reads, never from here.
+    """
+
+    target: str = ""
+    target_options: dict[str, str] = {}
 
 
 class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vllm", tag_field="kind"):
@@ -142,6 +164,22 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     }
 
 
+class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where what is live is kept. `locking` "auto" opens the journal for one process alone, without shared memory,
+    where the run directory lies on a network file system; "shared" and "exclusive" say so themselves.
+
+    `local_dir` is a directory on a disk of the node that plays ("" for none; `$TMPDIR` and the like are filled in
+    there). The journal then lives in a directory of its own in it, and is copied into the run directory every
+    `copy_every_s`: when that node is lost, so is what was answered since the last copy.
+    """
+
+    locking: Literal["auto", "shared", "exclusive"] = "auto"
+    local_dir: str = ""
+    copy_every_s: float = 30.0
+
+    minima: ClassVar[Mapping[str, float]] = {"copy_every_s": 0.1}
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a run may use in its whole life; 0 is no limit. `max_cost` is in the unit of the models' prices.
 
@@ -163,6 +201,24 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Return the limits by name, those that are none included."""
         found: dict[str, float] = msgspec.structs.asdict(self)
         return found
+
+
+class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may leave this machine and the cluster, and what may be read in.
+
+    By default (`egress = "refuse"`) nothing starts that would send texts to another host: no role's model, embedder,
+    fine-tuning or `corpus.target` may be elsewhere. `"allow"` lets them. `sandplay generate CONFIG.toml --dry-run` says
+    who sees what; each run keeps it in `egress.jsonl`.
+
+    Cases, principles, items and transcripts from files are looked through for personal data and secrets (`scan`):
+    `"warn"` says how many there are and where, `"redact"` replaces them by their kind in brackets before anything else
+    sees them, `"block"` refuses them. `detector` is `"structured"` (forms and check digits: addresses, numbers, keys),
+    or `"presidio"`, which adds names and places and needs the extra `privacy`.
+    """
+
+    egress: Literal["refuse", "allow"] = "refuse"
+    scan: Literal["warn", "redact", "block", "off"] = "warn"
+    detector: Literal["structured", "presidio"] = "structured"
 
 
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from engine.api_keys import hide
 from engine.errors import InputError, RunError, SandplayError
 
 MAX_LINE: Final = 1 << 16
@@ -97,7 +98,7 @@ class Control:
         except SandplayError as failed:
             answer = {"error": {"kind": type(failed).__name__, "problems": [str(failed)]}}
         except Exception as bug:  # noqa: BLE001  whoever asked is told, and the run goes on
-            answer = {"error": {"kind": "RunError", "problems": [f"{type(bug).__name__}: {bug}"]}}
+            answer = {"error": {"kind": "RunError", "problems": [hide(f"{type(bug).__name__}: {bug}")]}}
         _send(writer, answer)
         with suppress(OSError):
             await writer.drain()

@@ -161,4 +161,4 @@ def _unsealed(rundir: RunDirectory, manifest: Manifest) -> tuple[EpisodeRecord, 
         finally:
             store.close()
     except (sqlite3.Error, OSError, msgspec.MsgspecError, JournalError) as error:
-        raise journal_error(path, error) from error
+        raise journal_error(path, error, rundir.path) from error

@@ -91,40 +91,57 @@ def read_manifest(rundir: RunDirectory, index: int) -> Manifest:
     """
     path = rundir.manifest(index)
     try:
-        manifest = _parse(path, index)
+        try:
+            manifest = decode_manifest(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            manifest = _parse_first(path, index)
     except (OSError, msgspec.DecodeError) as error:
-        raise JournalError(
-            f"a manifest must be readable JSON, got {error} in {path}: restore it from a copy"
-        ) from error
-    if manifest.version > VERSION:
-        raise JournalError(
-            f"the manifest's version must be at most {VERSION}, got {manifest.version} in {path}: use a newer Sandplay"
-        )
+        raise _unreadable(error, str(path)) from error
     for part in manifest.parts:
         _require_whole(rundir.episodes / part.file, part)
     return manifest
 
 
-def _parse(path: Path, index: int) -> Manifest:
+def decode_manifest(data: bytes, place: str) -> Manifest:
+    """Return the manifest that a file's bytes are. Raises JournalError naming where it lies."""
+    lines = data.split(b"\n")[:-1]
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return _parse_first(path, index)
-    if not lines:
-        raise msgspec.DecodeError("no first line")
-    head = msgspec.json.decode(lines[0], type=_Head)
-    if head.version > VERSION:  # its further lines may be anything
-        return Manifest(version=head.version, journal=index)
-    parts = tuple(msgspec.json.decode(line, type=Part) for line in lines[1:])
+        if not lines:
+            raise msgspec.DecodeError("no first line")
+        head = msgspec.json.decode(lines[0], type=_Head)
+        if head.version > VERSION:  # its further lines may be anything
+            raise _newer(head.version, place)
+        parts = tuple(msgspec.json.decode(line, type=Part) for line in lines[1:])
+    except msgspec.DecodeError as error:
+        raise _unreadable(error, place) from error
     return Manifest(journal=head.journal, parts=parts)
+
+
+def encode_manifest(journal: int, parts: Iterable[Part]) -> bytes:
+    """Return the file of a manifest that names these parts."""
+    return _head(journal) + b"".join(map(_line, parts))
+
+
+def _unreadable(error: Exception, place: str) -> JournalError:
+    return JournalError(f"a manifest must be readable JSON, got {error} in {place}: restore it from a copy")
+
+
+def _newer(version: int, place: str) -> JournalError:
+    return JournalError(
+        f"the manifest's version must be at most {VERSION}, got {version} in {place}: use a newer Sandplay"
+    )
 
 
 def _parse_first(path: Path, index: int) -> Manifest:
     """Read the manifest of a run that began under version 1: one object in a file that was written anew each time."""
+    first = path.with_suffix(".json")
     try:
-        return msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(first.read_bytes(), type=Manifest)
     except FileNotFoundError:
         return Manifest(journal=index)
+    if manifest.version > VERSION:
+        raise _newer(manifest.version, str(first))
+    return manifest
 
 
 def own_manifest(rundir: RunDirectory, index: int) -> Manifest:
@@ -136,7 +153,7 @@ def own_manifest(rundir: RunDirectory, index: int) -> Manifest:
     path = rundir.manifest(index)
     if manifest.parts and (manifest.version < VERSION or not path.read_bytes().endswith(b"\n")):
         manifest = msgspec.structs.replace(manifest, version=VERSION)
-        write_atomic(path, _head(index) + b"".join(map(_line, manifest.parts)))
+        write_atomic(path, encode_manifest(index, manifest.parts))
     path.with_suffix(".json").unlink(missing_ok=True)
     remove_leftovers(rundir, manifest)
     return manifest
@@ -196,7 +213,7 @@ def name_part(rundir: RunDirectory, extent: Extent, part: Part) -> Extent:
     if extent.num_parts:
         append_durably(path, _line(part))
     else:
-        write_atomic(path, _head(extent.journal) + _line(part))
+        write_atomic(path, encode_manifest(extent.journal, (part,)))
     return Extent(
         journal=extent.journal,
         num_parts=extent.num_parts + 1,

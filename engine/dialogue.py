@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Generator, Mapping
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from engine.api_keys import hide
 from engine.errors import ProtocolDrift, StepFailed
 from engine.history import Answer, History, Place
 from engine.steps import Enter, Generate, Leaf, Parallel, Protocol, Similarity, Step
@@ -237,4 +238,6 @@ def _protocol_error(bug: Exception) -> StepFailed:
     """Turn a protocol's own exception into a failure that names the line."""
     where = traceback.extract_tb(bug.__traceback__)[-1]
     name = where.filename.rsplit("/", 1)[-1]
-    return StepFailed("protocol_error", f"{type(bug).__name__}: {bug} ({name}:{where.lineno} in {where.name})")
+    return StepFailed(
+        "protocol_error", f"{type(bug).__name__}: {hide(str(bug))} ({name}:{where.lineno} in {where.name})"
+    )

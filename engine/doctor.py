@@ -4,13 +4,14 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from engine.caches import cache_directory
+from engine.file_systems import file_system_of
+from engine.hardware import gpu_lines
 
 PACKAGES = ("msgspec", "ray", "torch", "transformers", "sentence-transformers", "openai", "pyarrow")
 GIB = 2**30
@@ -50,6 +51,7 @@ def examine() -> list[Finding]:
         _machine(),
         _memory(),
         _disk(),
+        *_network(),
         _gpu(),
         _vllm(),
         *map(_package, PACKAGES),
@@ -86,13 +88,18 @@ def _disk() -> Finding:
     )
 
 
+def _network() -> list[Finding]:
+    disk = file_system_of(Path.cwd())
+    if not disk.is_network:
+        return []
+    locks = "; locks hold on this node alone: never start a run on two" if disk.keeps_locks else ""
+    value = f"{disk}: a run here has its journal open to one process, or set journal.local_dir{locks}"
+    return [Finding(what="file system here", value=value)]
+
+
 def _gpu() -> Finding:
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return Finding(what="NVIDIA GPU", value="none (models are served on CPU)")
-    done = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=20, check=False)
-    names = done.stdout.strip() or "none (models are served on CPU)"
-    return Finding(what="NVIDIA GPU", value=names.replace("\n", "; "))
+    names = gpu_lines()
+    return Finding(what="NVIDIA GPU", value="; ".join(names) or "none (models are served on CPU)")
 
 
 def _package(name: str) -> Finding:

@@ -2,10 +2,11 @@
 
 Least and most are the forecast's. What is expected is what episodes of an earlier run took on average, retries and
 re-asks included. Without one nothing is expected: halfway between least and most is given, and called so. Hours are
-those of an earlier run on the same models, or missing.
+those of an earlier run on the same models, else reckoned by step times that were measured, or missing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -17,9 +18,11 @@ from engine.corpus import Corpus
 from engine.dryrun import Course, Forecast
 from engine.elapsed import played_s
 from engine.errors import InputError
+from engine.hours import hours_of
 from engine.planning import Plan
 from engine.prices import Prices, rounded
 from engine.rundir import RunDirectory
+from engine.speed import Speed
 from engine.totals import CallTotals
 
 PRICES: Final = ("price_in", "price_out", "price_cached")
@@ -98,14 +101,70 @@ def read_earlier(rundir: RunDirectory) -> Earlier:
     )
 
 
-def estimate(plan: Plan, figures: Forecast, earlier: Earlier | None = None) -> Estimate:
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """The measured step times of a plan's pools and where they are from; `missing` says why some pool has none."""
+
+    speeds: Mapping[str, tuple[Speed, Path]] = {}
+    missing: Sequence[str] = ()
+
+    @property
+    def by_pool(self) -> dict[str, Speed]:
+        """The step times alone."""
+        return {name: speed for name, (speed, _) in self.speeds.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """One sentence for each source, and what the hours leave out; or why there are none."""
+        if self.missing:
+            return [f"hours: unknown, {why}" for why in self.missing]
+        found = [
+            f"hours: by the step times of {speed.settings['model']} on {speed.machine}, measured {speed.day}"
+            f" (a step is {speed.coefficients.mean_error:.0%} off on average), in {path}"
+            for speed, path in self.speeds.values()
+        ]
+        return [
+            *dict.fromkeys(found),
+            "starting up, similarities and waiting for stragglers come on top of these hours",
+        ]
+
+
+def estimate(plan: Plan, figures: Forecast, earlier: Earlier | None = None, pace: Pace | None = None) -> Estimate:
     """Return what a plan needs. Raises InputError when the earlier run is of another protocol."""
+    found = _without_hours(plan, figures, earlier)
+    pace = pace or Pace(missing=("measure a first run and name it with --like RUN",))
+    if pace.missing:
+        return found if found.expected.hours else msgspec.structs.replace(found, notes=[*found.notes, *pace.notes])
+    return _timed(found, plan, pace)
+
+
+def _timed(found: Estimate, plan: Plan, pace: Pace) -> Estimate:
+    """Put hours to needs that have none. At least every prompt is found in a cache, at most none is."""
+    cached = {
+        role: msgspec.structs.replace(calls, cached_tokens=calls.prompt_tokens)
+        for role, calls in found.least.roles.items()
+    }
+    least = hours_of(cached, plan, pace.by_pool, "least")
+    most = hours_of(found.most.roles, plan, pace.by_pool, "most")
+    expected = found.expected.hours
+    if expected is None and found.basis:
+        expected = hours_of(found.expected.roles, plan, pace.by_pool, "expected")
+    notes = pace.notes if found.expected.hours is None else [f"least and most {note}" for note in pace.notes[:-1]]
+    return msgspec.structs.replace(
+        found,
+        least=msgspec.structs.replace(found.least, hours=least),
+        expected=msgspec.structs.replace(found.expected, hours=(least + most) / 2 if expected is None else expected),
+        most=msgspec.structs.replace(found.most, hours=most),
+        notes=[*found.notes, *notes],
+    )
+
+
+def _without_hours(plan: Plan, figures: Forecast, earlier: Earlier | None) -> Estimate:
+    """Return what a plan needs, with the hours of the earlier run if it was played at the same pace."""
     prices = {role: prices_of(plan.config.models[name]) for role, name in plan.config.roles.items()}
     least = _need(_scaled(figures.least, figures.episodes, prices), prices, is_cached=True)
     most = _need(_scaled(figures.most, figures.episodes, prices), prices)
     if earlier is None:
-        note = "hours: unknown, measure a first run and name it with --like RUN"
-        return Estimate(least=least, expected=_halfway(least, most), most=most, notes=[note])
+        return Estimate(least=least, expected=_halfway(least, most), most=most)
     expected, notes = _expected(plan, earlier, prices)
     return Estimate(least=least, expected=expected, most=most, basis=earlier.directory, notes=notes)
 
@@ -160,7 +219,7 @@ def _expected(plan: Plan, earlier: Earlier, prices: Mapping[str, Prices]) -> tup
     pace += [key for key in PACE if there.get(key) != here.get(key)]
     if pace or not earlier.hours:
         why = f"it was played with other {', '.join(pace)}" if pace else "it has no metrics"
-        return _need(roles, prices), [*notes, f"hours: unknown, {why}; measure a first run"]
+        return _need(roles, prices), [*notes, f"its own hours do not hold: {why}"]
     notes.append("hours: at the pace of that run, on its machine; one with few episodes fills the replicas less well")
     return _need(roles, prices, earlier.hours * factor), notes
 

@@ -5,10 +5,15 @@ only what is appended may be there in part. Knows nothing of what the bytes mean
 """
 
 import os
+import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, Final
 
 TMP_SUFFIX = ".tmp"
+COPY_BYTES: Final = 1 << 20
 
 
 def fsync_directory(path: Path) -> None:
@@ -26,13 +31,26 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     `mode` holds whatever the umask. Raises OSError; the old file is then untouched and the temporary one removed.
     A killed writer may leave a `NAME.*.tmp` behind.
     """
+    with _replacing(path, mode, lambda: None) as file:
+        file.write(data)
+
+
+def copy_atomic(source: Path, path: Path, before: Callable[[], None] = lambda: None, mode: int = 0o600) -> None:
+    """Write what a file holds to `path` as `write_atomic` does; `before` the rename is the last moment to refuse."""
+    with source.open("rb") as original, _replacing(path, mode, before) as file:
+        shutil.copyfileobj(original, file, COPY_BYTES)
+
+
+@contextmanager
+def _replacing(path: Path, mode: int, before: Callable[[], None]) -> Iterator[BinaryIO]:
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=TMP_SUFFIX, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
+        before()
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -14,6 +14,8 @@ from engine.signals import exit_on_signals
 
 GRACE_S: Final = 4.5
 """Seconds after the first signal at which the process ends, done or not."""
+COPY_GRACE_S: Final = 25.0
+"""The same where a journal must be brought from this node's disk: batch systems kill 30 s after they have told."""
 
 
 class Interrupt:

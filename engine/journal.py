@@ -14,6 +14,7 @@ import msgspec
 
 from engine.corpus_parts import Manifest, own_manifest, read_manifest, read_sealed, sealed_keys
 from engine.errors import JournalError
+from engine.journal_local import LocalJournal
 from engine.journal_store import (
     ATTEMPT,
     FLOATS,
@@ -51,8 +52,18 @@ class Journal:
 
     is_kept = True
 
-    def __init__(self, rundir: RunDirectory, store: Store, manifest: Manifest, seal_every: int, ended: Ledger) -> None:
+    def __init__(
+        self,
+        rundir: RunDirectory,
+        store: Store,
+        manifest: Manifest,
+        seal_every: int,
+        ended: Ledger,
+        named: Callable[[], None] | None = None,
+        local: LocalJournal | None = None,
+    ) -> None:
         self.rundir = rundir
+        self._local = local
         self._store = store
         self._index = manifest.journal
         self._ended = ended
@@ -68,7 +79,18 @@ class Journal:
         self._live = _live_rows(store)
         self._next_id = store.last_id() + 1
         self._next_seq = max([manifest.last_seq, *(seq for seq, _ in unsealed)]) + 1
-        self._writer = Writer(store, rundir, manifest.extent, seal_every=seal_every, unsealed=unsealed)
+        require_ours = None if local is None else local.require_ours
+        self._writer = Writer(
+            store,
+            rundir,
+            manifest.extent,
+            seal_every=seal_every,
+            unsealed=unsealed,
+            named=named,
+            require_ours=require_ours,
+        )
+        if local is not None:
+            local.start(self._writer.show, self._writer.fail)
 
     @classmethod
     def open(
@@ -79,23 +101,27 @@ class Journal:
         seal_every: int = 256,
         exclusive: bool = False,
         ended: Ledger | None = None,
+        named: Callable[[], None] | None = None,
+        local: LocalJournal | None = None,
     ) -> "Journal":
         """Open or begin the journal with that index; blocking. The caller holds the directory's lock.
 
         `seal_every` terminal episodes become one part. `exclusive` does without shared memory, for network file
-        systems. `ended` is where it is noted how episodes ended. Rows of sealed episodes and left-over parts are
-        removed. Raises JournalError when the database is damaged, locked by another process for 10 s, or not writable.
+        systems; `local` is one that lives outside of the run directory. `ended` is where it is noted how episodes
+        ended; `named` is called on another thread whenever a part has been named. Rows of sealed episodes and left-over
+        parts are removed. Raises JournalError when the database is damaged, locked by another process for 10 s, or not
+        writable.
         """
-        path = rundir.journal(index)
+        path = rundir.journal(index) if local is None else local.path
         store: Store | None = None
         try:
             manifest = own_manifest(rundir, index)
             store = Store(path, exclusive=exclusive)
-            return cls(rundir, store, manifest, seal_every, Ledger() if ended is None else ended)
+            return cls(rundir, store, manifest, seal_every, Ledger() if ended is None else ended, named, local)
         except (sqlite3.Error, OSError, msgspec.MsgspecError, JournalError) as error:
             if store is not None:
                 store.close()
-            raise journal_error(path, error) from error
+            raise journal_error(path, error, rundir.path) from error
 
     def admit(self, key: EpisodeKey, seed: int, started_at: float) -> None:
         """Record that an episode starts. `seed` fits 64 bits, signed; `started_at` is Unix time.
@@ -173,8 +199,23 @@ class Journal:
         return await self._writer.grown(after_seq)
 
     async def close(self) -> None:
-        """Flush, seal what has ended, empty the WAL, close. Safe to call twice. Raises JournalError after a failure."""
-        await self._writer.close()
+        """Flush, seal what has ended, empty the WAL, close; a local journal goes back into the run directory.
+
+        Safe to call twice. Raises JournalError after a failure; a local journal then stays where it is.
+        """
+        try:
+            await self._writer.close()
+        except BaseException:
+            if self._local is not None:
+                await asyncio.to_thread(self._local.stop)
+            raise
+        if self._local is not None:
+            await asyncio.to_thread(self._local.finish)
+
+    @property
+    def copy_age_s(self) -> float | None:
+        """Seconds for which the copy of a local journal may lack what happened; None when there is none."""
+        return None if self._local is None else self._local.age_s
 
     def gauges(self) -> Gauges:
         """Return how the writer fares."""
@@ -193,7 +234,7 @@ class Journal:
         try:
             return {ids[id_]: steps for id_, steps in self._store.steps_of(list(ids)).items()}
         except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise journal_error(self._store.path, error) from error
+            raise journal_error(self._store.path, error, self.rundir.path) from error
 
     def ended(self) -> Mapping[EpisodeKey, Status]:
         """Return every terminal episode, sealed and unsealed alike: as of now, whenever it is looked at."""
@@ -208,14 +249,18 @@ class Journal:
         try:
             return self._store.live_calls()
         except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise journal_error(self._store.path, error) from error
+            raise journal_error(self._store.path, error, self.rundir.path) from error
 
     def episodes(self, after_seq: int = -1, limit: int = 100, *, is_whole: bool = True) -> list[EpisodeRecord]:
         """Return durable terminal episodes with a higher seq, in order of seq; sealed and unsealed alike.
 
-        Unless `is_whole`, those in memory come without steps. Reads files where they have left memory: call it in a
-        thread when the loop matters. Raises JournalError.
+        Of a local journal only those that are copied or sealed: what a lost node takes away nobody was shown. Unless
+        `is_whole`, those in memory come without steps. Reads files where they have left memory: call it in a thread
+        when the loop matters. Raises JournalError.
         """
+        limit = min(limit, self._writer.last_seq - after_seq)
+        if limit <= 0:
+            return []
         bodies = self._writer.recent.after(after_seq, limit)
         if bodies is not None and is_whole:
             return [decode(body, EpisodeRecord) for body in bodies]
@@ -225,7 +270,7 @@ class Journal:
             # Rows first: what is sealed in between is then in both, never in neither.
             rows = self._store.ended(after_seq, limit)
         except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise journal_error(self._store.path, error) from error
+            raise journal_error(self._store.path, error, self.rundir.path) from error
         manifest = read_manifest(self.rundir, self._index)
         sealed = list(itertools.islice(read_sealed(self.rundir, manifest, after_seq), limit))
         fresh = [record for _, record in rows if record.seq > manifest.last_seq]

@@ -292,18 +292,17 @@ def _connect(path: Path, *, exclusive: bool) -> sqlite3.Connection:
     return connection
 
 
-def journal_error(path: Path, error: BaseException) -> JournalError:
-    """Say what an error of the database or file system means for this journal, and what to do."""
+def journal_error(path: Path, error: BaseException, run: Path) -> JournalError:
+    """Say what an error of the database or file system means for this journal of that run, and what to do."""
     if isinstance(error, JournalError):
         return error
-    return JournalError(f"{_meaning(path, error)} ({path}: {error})")
+    return JournalError(f"{_meaning(path, error, run)} ({path}: {error})")
 
 
-def _meaning(path: Path, error: BaseException) -> str:
+def _meaning(path: Path, error: BaseException, run: Path) -> str:
     # Extended codes carry the primary one in their low byte.
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
-    run = path.parent.parent
     resume = f"`sandplay resume {run}`"
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return (
@@ -311,21 +310,22 @@ def _meaning(path: Path, error: BaseException) -> str:
             f"end that process, then {resume}"
         )
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, msgspec.MsgspecError):
-        return _damaged(path, resume)
+        return _damaged(path, run)
     if primary is None and isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
-        return _damaged(path, resume)
+        return _damaged(path, run)
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if full or primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return f"the disk must take what is written, got {_free(run)}: free space or raise the limit, then {resume}"
+        room = _free(path.parent)
+        return f"the disk must take what is written, got {room}: free space or raise the limit, then {resume}"
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return f"the journal must be writable, got an error: check owner and mode, then {resume}"
     return f"the journal must take what is recorded, got {type(error).__name__}: see the cause, then {resume}"
 
 
-def _damaged(path: Path, resume: str) -> str:
+def _damaged(path: Path, run: Path) -> str:
     return (
         "the journal must be an undamaged SQLite database, got a damaged one: the sealed episodes in "
-        f"{path.parent.parent / 'episodes'} are intact; move {path.name}* elsewhere, then {resume} plays "
+        f"{run / 'episodes'} are intact; move {path.name}* elsewhere, then `sandplay resume {run}` plays "
         "again what was live or not yet sealed"
     )
 

@@ -75,16 +75,29 @@ class Writer:
     """Takes operations from the loop's thread, writes them on its own.
 
     Owns `store` from here on and closes it when it ends. `unsealed` are the terminal episodes that the store holds
-    already. After a failure everything raises the same JournalError.
+    already. `named` is called on the writer's thread whenever a part has been named, and must not block. After a
+    failure everything raises the same JournalError. What is durable is shown to readers; of a local journal, which
+    `require_ours` raises for once another one counts, what is sealed, and what `show` is told.
     """
 
     def __init__(
-        self, store: Store, rundir: RunDirectory, extent: Extent, *, seal_every: int, unsealed: Sequence[SealRow]
+        self,
+        store: Store,
+        rundir: RunDirectory,
+        extent: Extent,
+        *,
+        seal_every: int,
+        unsealed: Sequence[SealRow],
+        named: Callable[[], None] | None = None,
+        require_ours: Callable[[], None] | None = None,
     ) -> None:
         self.failure: JournalError | None = None
         self.recent = Recent()
         self._store = store
-        self._unsealed = Unsealed(store, rundir, extent, seal_every, unsealed, self._notify)
+        self._run_path = rundir.path
+        self._is_copied = require_ours is not None
+        self._trouble: JournalError | None = None
+        self._unsealed = Unsealed(store, rundir, extent, seal_every, unsealed, self._notify, named, require_ours)
         self._changed = threading.Condition()
         self._queue: deque[Op] = deque()
         self._waiting: list[asyncio.Future[None]] = []
@@ -116,6 +129,25 @@ class Writer:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify()
+
+    @property
+    def last_seq(self) -> int:
+        """The highest seq that readers are shown, -1 when there is none."""
+        return self._last_seq
+
+    def show(self, last_seq: int) -> None:
+        """Show readers the episodes up to that seq; from any thread."""
+        with self._changed:
+            if last_seq <= self._last_seq:
+                return
+            self._last_seq = last_seq
+            tails, self._tails = self._tails, []
+        _resolve(tails, None)
+
+    def fail(self, trouble: JournalError) -> None:
+        """Write nothing more and fail with that; from any thread."""
+        self._trouble = trouble
+        self._notify()
 
     async def room(self) -> None:
         """Return once less than a bounded amount is queued. Raises JournalError after a failure."""
@@ -197,9 +229,11 @@ class Writer:
         try:
             while not self._is_closed:
                 batch = self._take()
+                if self._trouble is not None:
+                    raise self._trouble
                 self._write(batch)
         except Exception as error:  # noqa: BLE001  whatever stops the writer must reach those who wait for it
-            self._fail(journal_error(self._store.path, error), batch)
+            self._fail(journal_error(self._store.path, error, self._run_path), batch)
         finally:
             self._put_down()
 
@@ -217,7 +251,7 @@ class Writer:
         """Wait for work, then for the rest of the commit interval unless somebody waits for durability."""
         with self._changed:
             self._is_idle = True
-            self._changed.wait_for(lambda: bool(self._queue) or self._unsealed.is_ready)
+            self._changed.wait_for(lambda: bool(self._queue) or self._unsealed.is_ready or self._trouble is not None)
             self._is_idle = False
             rest_s = self._last + COMMIT_EVERY_S - time.monotonic()
             if rest_s > 0:
@@ -231,8 +265,9 @@ class Writer:
         ends = self._commit(batch)
         self._commit_s = time.monotonic() - self._last
         self.recent.add([(seq, body) for seq, _, body in ends])
+        if ends and not self._is_copied:
+            self.show(ends[-1][0])
         self._tell_done(batch)
-        self._tell_tails(ends)
         # What is durable no longer counts: the loop goes on while parts are sealed.
         self._tell_room(batch)
         barriers = [op for op in batch if isinstance(op, Barrier)]
@@ -241,6 +276,7 @@ class Writer:
             self._unsealed.finish()
         else:
             self._unsealed.advance()
+        self.show(self._unsealed.last_seq)
         if any(b.closes for b in barriers):
             self._store.shrink(whole=True)
             self._store.close()
@@ -263,14 +299,6 @@ class Writer:
         for op in batch:
             if isinstance(op, End) and op.loop is not None and op.done is not None:
                 _on_loop(op.loop, op.done)
-
-    def _tell_tails(self, ends: Sequence[EndRow]) -> None:
-        if not ends:
-            return
-        with self._changed:
-            self._last_seq = ends[-1][0]
-            tails, self._tails = self._tails, []
-        _resolve(tails, None)
 
     def _tell_room(self, batch: Sequence[Op]) -> None:
         sizes = [op.size for op in batch if not isinstance(op, Barrier)]

@@ -1,6 +1,9 @@
-"""What this process holds in memory."""
+"""What this process holds in memory, and giving back what it no longer needs."""
 
+import ctypes
+import functools
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,3 +13,19 @@ def resident_bytes() -> int | None:
     with suppress(OSError, IndexError, ValueError):
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def give_back() -> None:
+    """Give free memory back to the system: millions of small texts leave glibc's heap in pieces, 20 bytes for each
+    episode. Nothing where the C library has no `malloc_trim`.
+    """
+    _trim()(0)
+
+
+@functools.lru_cache(maxsize=1)
+def _trim() -> Callable[[int], object]:
+    try:
+        found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return lambda _: None
+    return found

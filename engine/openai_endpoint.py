@@ -6,14 +6,15 @@ the endpoint opens, never with this module.
 """
 
 import asyncio
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from engine.errors import BackendDown, InputError
+from engine.api_keys import know, read_key, without_whole
+from engine.base_url import split_url
+from engine.errors import BackendDown
+from engine.hosts import is_loopback
 from engine.openai_errors import Endpoint, cause_of, is_timeout, said_by
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class OpenAIEndpoint:
     """A client of one base URL. `open` before `post`, `close` at the end; closing twice is fine.
 
     `api_key_env` names the environment variable that holds the key; None sends a dummy key. Raises InputError when the
-    URL is no http(s) URL or holds credentials.
+    URL is no http(s) URL or holds credentials. A key that comes back in an answer is taken out of it.
     """
 
     def __init__(self, *, base_url: str, model: str, api_key_env: str | None, max_connections: int) -> None:
-        parts, port = _checked(base_url)
+        parts, port = split_url(base_url)
+        if api_key_env is not None:
+            know(api_key_env)
         self.base_url = base_url
         self.host = parts.hostname or ""
         self.max_connections = max_connections
@@ -71,30 +74,33 @@ class OpenAIEndpoint:
         """
         client = self._opened()
         async with asyncio.timeout(timeout_s):
-            return await client.post(
+            answer = await client.post(
                 path,
                 cast_to=bytes,
                 content=msgspec.json.encode(body),
                 options={"headers": {**_JSON, **(headers or {})}, "timeout": timeout_s},
             )
+        return without_whole(answer, self.about.secret)
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, *, timeout_s: float) -> bytes:
         """Return the body of a successful answer. Raises as `post` does."""
         client = self._opened()
         async with asyncio.timeout(timeout_s):
-            return await client.get(path, cast_to=bytes, options={"params": dict(query or {}), "timeout": timeout_s})
+            answer = await client.get(path, cast_to=bytes, options={"params": dict(query or {}), "timeout": timeout_s})
+        return without_whole(answer, self.about.secret)
 
     async def upload(self, name: str, data: bytes, purpose: str, *, timeout_s: float) -> bytes:
         """Upload a file under a name; return the body of a successful answer. Raises as `post` does."""
         client = self._opened()
         async with asyncio.timeout(timeout_s):
-            return await client.post(
+            answer = await client.post(
                 "/files",
                 cast_to=bytes,
                 body={"purpose": purpose},
                 files=[("file", (name, data, "application/jsonl"))],
                 options={"headers": {"Content-Type": "multipart/form-data"}, "timeout": timeout_s},
             )
+        return without_whole(answer, self.about.secret)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -108,12 +114,9 @@ class OpenAIEndpoint:
         return self._client
 
     def _read_key(self) -> str:
-        name = self.about.key_env
-        if name is None:
+        if self.about.key_env is None:
             return DUMMY_KEY
-        secret = os.environ.get(name, "").strip()
-        if not secret:
-            raise InputError(f"{name} must hold the API key of {self.about.label}, got nothing: export {name}=...")
+        secret = read_key(self.about.key_env, self.about.label)
         self.about = msgspec.structs.replace(self.about, secret=secret)
         return secret
 
@@ -122,7 +125,10 @@ class OpenAIEndpoint:
 
         # Callers bound what is in flight; the pool's own limit must not queue a second time.
         limits = type(DEFAULT_CONNECTION_LIMITS)(max_connections=self.max_connections + 1)
-        http_client = DefaultAioHttpClient(limits=limits)
+        # Texts go to the host that is named: no redirect is followed, and what is on this machine is reached directly,
+        # whatever proxy the environment names.
+        direct = {"http://": None, "https://": None, "all://": None} if is_loopback(self.base_url) else None
+        http_client = DefaultAioHttpClient(limits=limits, follow_redirects=False, mounts=direct)
         return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, http_client=http_client)
 
     async def _preflight(self) -> int | None:
@@ -146,20 +152,6 @@ class OpenAIEndpoint:
         is_late = isinstance(error, TimeoutError) or is_timeout(error)
         reason = f"no answer within {PREFLIGHT_S:g} s" if is_late else self.about.quote(cause_of(error))
         return f"{self.about.label} must be reachable, got {reason}: start the server or correct base_url"
-
-
-def _checked(base_url: str) -> tuple[SplitResult, str]:
-    """Split a URL and spell its port. Raises InputError for what no client takes, without quoting a password."""
-    parts = urlsplit(base_url)
-    if "@" in parts.netloc:
-        raise InputError(f"base_url must hold no credentials, got some for {parts.hostname!r}: set api_key_env instead")
-    try:
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        raise InputError(f"base_url must have a port below 65536, got {base_url!r}: correct it") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"base_url must be an http or https URL, got {base_url!r}: for example https://HOST/v1")
-    return parts, port
 
 
 def _window(body: bytes, model: str) -> int | None:

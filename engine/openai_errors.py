@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from engine.api_keys import hide, hide_like, without
 from engine.backend import Failure, FailureKind
 from engine.values import well_formed
 from engine.views import neutralize
@@ -25,7 +26,6 @@ _OVERFLOW: Final = re.compile(
     re.IGNORECASE,
 )
 _FORMAT: Final = re.compile(r"response_format|json_schema|json schema|structured output|guided|grammar", re.IGNORECASE)
-_KEY_LIKE: Final = re.compile(r"\b(?:sk|key|token)-[\w*-]{6,}|(?<=Bearer )\S+", re.IGNORECASE)
 _TRANSIENT: Final = frozenset({408, 409, 425})
 
 
@@ -40,8 +40,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     def quote(self, text: str) -> str:
         """Return text from outside as one short printable line without the key."""
         if self.secret:
-            text = text.replace(self.secret, "***")
-        line = " ".join(neutralize(well_formed(_KEY_LIKE.sub("***", text))).split())
+            text = without(text, self.secret)
+        line = " ".join(neutralize(well_formed(hide_like(hide(text)))).split())
         return line if len(line) <= MAX_QUOTED else line[: MAX_QUOTED - 3] + "..."
 
     @property

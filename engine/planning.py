@@ -7,7 +7,7 @@ A plan is data; it starts nothing. Problems of the configuration, the cases and 
 import difflib
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,13 +15,16 @@ import msgspec
 import tomli_w
 
 from engine import config as configuration
+from engine.cases.datasets import Dataset, is_dataset
 from engine.cases.loaders import load_cases
 from engine.cases.principles import PrincipleGroup, load_principles
 from engine.cases.schema import Case
 from engine.cases.typed import GIVEN, load_typed
 from engine.config import Config
 from engine.config_decode import decode
+from engine.config_sections import PrivacyConfig
 from engine.errors import ConfigError, InputError, ProtocolDrift
+from engine.privacy.screening import Screened, screen
 from engine.protocol import ProtocolSpec, Rules, Setting, find_protocol
 from engine.record import EpisodeKey
 from engine.recording import Identity
@@ -35,7 +38,8 @@ PATH_KEYS = (("cases", "source"), ("principles", "source"), ("", "prompts"))
 FITTED = "inputs/fitted.json"
 SHARED = "inputs/shared.json"
 TEXTS = "inputs/texts.json"
-WORDS = ("", "bundled", "sampled", GIVEN)
+OURS = ("bundled", "sampled")
+WORDS = ("", *OURS, GIVEN)
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +59,10 @@ class Given(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, kw_only=True):
     """One run, resolved. `table` is the whole configuration with every default; `cases` are in playing order.
 
-    `cases` and `shared` are of the protocol's own types. `expected_context` is how long a role's context may be
-    expected to become, in tokens, None while nobody forecast it.
+    `cases` and `shared` are of the protocol's own types. `commits` are those of the data sets that cases and principles
+    were read from, by setting. `expected_context` is how long a role's context may be expected to become, in tokens,
+    None while nobody forecast it. `personal` is what of all this looked like personal data or a secret when it was
+    read in.
     """
 
     config: Config
@@ -65,9 +71,11 @@ class Plan(msgspec.Struct, kw_only=True):
     table: dict[str, Any]
     cases: list[Any]
     principles: list[PrincipleGroup]
+    commits: dict[str, str] = {}
     shared: Any = None
     fitted: Fitted = Fitted()
     expected_context: int | None = None
+    personal: Screened = Screened()
 
     @property
     def num_episodes(self) -> int:
@@ -127,14 +135,21 @@ def seed_of(run_seed: int, key: EpisodeKey) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, given: Given | None = None) -> Plan:
+def make_plan(
+    table: Mapping[str, Any],
+    base: Path,
+    kept: Path | None = None,
+    given: Given | None = None,
+    datasets: Mapping[str, Dataset] | None = None,
+) -> Plan:
     """Resolve a configuration table; relative paths hold from `base`. Raises InputError with every problem found.
 
     `kept` is a run's inputs directory: its copies of cases and principles stand in for sources that are gone, or that
-    were `given`.
+    were `given`. `datasets` says where those of the hub lie, by section; nothing is fetched here.
     """
+    found_here = datasets or {}
     problems: list[str] = []
-    table = _absolute(table, base)
+    table = absolute_paths(table, base)
     config = _collect(problems, lambda: configuration.load(table))
     name = str(dict(table.get("protocol", {})).get("name", "mental_arena"))
     spec = _collect(problems, lambda: find_protocol(name, base))
@@ -142,44 +157,93 @@ def make_plan(table: Mapping[str, Any], base: Path, kept: Path | None = None, gi
     if (found := spec) is not None:
         rules = _collect(problems, lambda: read_rules(found.rules, table.get("protocol", {})))
         spec = found.suited(rules) if found.suited is not None and rules is not None else found
-    cases = principles = None
+    read = None
     if config is not None:
         chosen = config
-        cases = _collect(problems, lambda: _cases(chosen, spec.case if spec else Case, kept, given))
-        principles = _collect(
-            problems, lambda: load_principles(_source(chosen.principles.source, kept, "principles.json"))
-        )
+        read = _read(chosen, spec, kept, given, found_here, problems)
         if spec is not None:
             problems += configuration.role_problems(chosen, spec.roles, spec.name)
-    if problems or config is None or spec is None or rules is None:
+    if problems or config is None or spec is None or rules is None or read is None:
         raise ConfigError(problems)
     return Plan(
         config=config,
         spec=spec,
         rules=rules,
         table=configuration.to_table(config, rules),
-        cases=cases or [],
-        principles=principles or [],
-        shared=given.shared if given is not None else _kept_shared(spec, kept),
+        cases=read.cases,
+        principles=read.principles,
+        shared=read.shared,
+        commits={f"{section}.source": dataset.commit for section, dataset in found_here.items()},
+        personal=read.personal,
     )
 
 
-def _cases(config: Config, kind: type[Any], kept: Path | None, given: Given | None) -> list[Any]:
+class _Read:
+    """What a plan reads from outside, looked through for what is personal."""
+
+    def __init__(self, settings: PrivacyConfig) -> None:
+        self.cases: list[Any] = []
+        self.principles: list[PrincipleGroup] = []
+        self.shared: Any = None
+        self.personal = Screened()
+        self._settings = settings
+
+    def screened(self, records: Sequence[T], kind: type[T], what: str) -> list[T]:
+        """Return records as they may be used. Raises InputError."""
+        found, personal = screen(records, kind, self._settings, what)
+        self.personal += personal
+        return found
+
+
+def _read(
+    config: Config,
+    spec: ProtocolSpec | None,
+    kept: Path | None,
+    given: Given | None,
+    datasets: Mapping[str, Dataset],
+    problems: list[str],
+) -> _Read:
+    """Read cases, principles and what episodes share; problems are added to the list."""
+    read, kind = _Read(config.privacy), spec.case if spec is not None else Case
+    cases = _collect(problems, lambda: _cases(config, kind, kept, given, datasets))
+    source = config.principles.source
+    groups = _collect(problems, lambda: load_principles(_source(source, kept, "principles.json", datasets)))
+    read.cases, read.principles = cases or [], groups or []
+    read.shared = given.shared if given is not None else _kept_shared(spec, kept)
+    # What ships or is made from a seed is of invented people.
+    if config.cases.source not in OURS:
+        read.cases = _collect(problems, lambda: read.screened(read.cases, kind, "case")) or []
+    if config.principles.source not in OURS:
+        read.principles = (
+            _collect(problems, lambda: read.screened(read.principles, PrincipleGroup, "principles of group")) or []
+        )
+    if read.shared is not None:
+        examples = [read.shared]
+        read.shared, *_ = _collect(problems, lambda: read.screened(examples, type(examples[0]), "examples")) or [None]
+    return read
+
+
+def _cases(
+    config: Config, kind: type[Any], kept: Path | None, given: Given | None, datasets: Mapping[str, Dataset]
+) -> list[Any]:
     """Return the cases of a protocol that plays `kind`. Raises InputError."""
     chosen, limit = config.cases, config.cases.limit or None
     if given is not None:
         return given.cases[:limit]
-    source = _source(chosen.source, kept, "cases.jsonl")
+    source = _source(chosen.source, kept, "cases.jsonl", datasets)
     if source == GIVEN:
         raise ConfigError('cases.source "given" must come with cases, which commands such as exam make: name a file')
     if kind is Case:
-        return load_cases(source, seed=config.seed, limit=limit)
+        is_own = kept is not None and source == str(kept / "cases.jsonl")  # written with the fields' own names
+        return load_cases(source, seed=config.seed, limit=limit, columns={} if is_own else chosen.columns)
+    if chosen.columns:
+        raise ConfigError(f"cases.columns must be left out for a protocol with cases of its own, got {chosen.columns}")
     return load_typed(source, kind, limit=limit)
 
 
-def _kept_shared(spec: ProtocolSpec, kept: Path | None) -> Any:
+def _kept_shared(spec: ProtocolSpec | None, kept: Path | None) -> Any:
     path = kept / Path(SHARED).name if kept is not None else None
-    if spec.shared is None or path is None or not path.is_file():
+    if spec is None or spec.shared is None or path is None or not path.is_file():
         return None
     return msgspec.json.decode(path.read_bytes(), type=spec.shared)
 
@@ -198,9 +262,14 @@ def thaw_rules(rundir: RunDirectory, kind: type[R]) -> R:
     return read_rules(kind, configuration.read_table(rundir.config).get("protocol", {}))
 
 
-def _source(source: str, kept: Path | None, name: str) -> str:
-    """Return the source, or the run's own copy of it when the file is gone."""
-    is_gone = source == GIVEN or (source not in WORDS and not Path(source).exists())
+def _source(source: str, kept: Path | None, name: str, datasets: Mapping[str, Dataset]) -> str:
+    """Return the source, or the run's own copy of it when the file is gone or is one of the hub. Raises ConfigError."""
+    if is_dataset(source) and kept is None:
+        section = Path(name).stem
+        if section not in datasets:
+            raise ConfigError(f"{section}.source must be a file or a word here, got {source}: name its file")
+        return str(datasets[section].path)
+    is_gone = source == GIVEN or is_dataset(source) or (source not in WORDS and not Path(source).exists())
     return str(kept / name) if is_gone and kept is not None else source
 
 
@@ -212,12 +281,12 @@ def _collect(problems: list[str], attempt: Callable[[], T]) -> T | None:
         return None
 
 
-def _absolute(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
+def absolute_paths(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """Return a copy in which paths of files are absolute, so that `resume` works from anywhere."""
     copy: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(table))
     for section, key in PATH_KEYS:
         inner = copy.get(section) if section else copy
-        if isinstance(inner, dict) and isinstance(inner.get(key), str) and inner[key] not in WORDS:
+        if isinstance(inner, dict) and isinstance(inner.get(key), str) and _is_path(inner[key]):
             inner[key] = str((base / inner[key]).absolute())
     protocol = copy.get("protocol")
     if isinstance(protocol, dict) and ":" in str(protocol.get("name", "")):
@@ -226,6 +295,10 @@ def _absolute(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
         if isinstance(model, dict) and str(model.get("model", "")).startswith((".", "/", "~")):
             model["model"] = str((base / Path(model["model"]).expanduser()).absolute())
     return copy
+
+
+def _is_path(source: str) -> bool:
+    return source not in WORDS and not is_dataset(source)
 
 
 def freeze(plan: Plan) -> dict[str, bytes]:

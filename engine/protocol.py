@@ -26,6 +26,7 @@ import msgspec
 from engine.backend import Embedder
 from engine.cases.schema import Case
 from engine.errors import ConfigError
+from engine.hooks import forgiving
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
 from engine.steps import Choice, Generate, Leaf
@@ -51,6 +52,28 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if not 0 <= self.temperature <= 2:
             found.append(f"protocol.temperature must be 0..2, got {self.temperature}")
         return found
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model behind a role gets to read; everything, unless it is said to be less.
+
+    `hidden`: wording of fields of the case that only its patient knows (persona, gold). `transcript`: turns of the
+    dialogue. `note` says what else, in a few words.
+    """
+
+    hidden: bool = True
+    transcript: bool = True
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        """What is seen, in words."""
+        seen = [name for name, is_seen in (("hidden fields", self.hidden), ("transcript", self.transcript)) if is_seen]
+        return ", ".join([*seen, *([self.note] if self.note else [])]) or "nothing of the case"
+
+
+EMBEDDER: Final = "embedder"
+"""The name under which a protocol says what its similarities show the embedder."""
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +137,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `session(case, rules, seed=..., setting=...)` builds the generator (only the keywords its signature names are
     passed). `case` is what it plays: a struct with an `id`; `shared` the type of data that all its episodes have in
-    common, None for none. `roles` are the names it asks; `turns` the purposes whose replies are utterances of the
+    common, None for none. `roles` are the names it asks, `sees` what each of them and `EMBEDDER` gets to read, all
+    there is where nothing is said; `turns` the purposes whose replies are utterances of the
     dialogue (empty: every reply without a value schema). `needs_embedder` says whether similarities are asked for.
     `suited` returns the protocol as given rules need it, where roles, texts or the embedder depend on them. `extremes`
     bound its calls and context. `records` turns an episode into rows of its own export; `sections` are the tables
@@ -131,6 +155,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     session: Session
     roles: tuple[str, ...]
+    sees: Mapping[str, Sight] = {}
     rules: type[Rules] = Rules
     case: type[Any] = Case
     shared: type[Any] | None = None
@@ -151,6 +176,10 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     texts: Sequence[Path] = ()
     paper: Mapping[str, Any] = {}
 
+    def sight(self, who: str) -> Sight:
+        """Return what a role, or `EMBEDDER`, gets to read."""
+        return self.sees.get(who, Sight())
+
     def play(self, case: Any, rules: Rules, *, seed: int, setting: Setting) -> Play[Any]:
         """Return a fresh generator for one episode."""
         offered = {"seed": seed, "setting": setting}
@@ -164,12 +193,17 @@ def _keywords(session: Session) -> frozenset[str]:
 
 
 def protocol(
-    *, roles: tuple[str, ...], rules: type[Rules] = Rules, case: type[Any] = Case
+    *,
+    roles: tuple[str, ...],
+    rules: type[Rules] = Rules,
+    case: type[Any] = Case,
+    sees: Mapping[str, Sight] | None = None,
 ) -> Callable[[Session], ProtocolSpec]:
     """Declare a protocol of one's own."""
 
     def declare(session: Session) -> ProtocolSpec:
-        return ProtocolSpec(name=session.__name__, session=session, roles=roles, rules=rules, case=case)
+        name = session.__name__
+        return ProtocolSpec(name=name, session=session, roles=roles, rules=rules, case=case, sees=sees or {})
 
     return declare
 
@@ -187,7 +221,7 @@ def find_protocol(name: str, base: Path) -> ProtocolSpec:
         offered = importlib.metadata.entry_points(group=ENTRY_POINTS)
         if name in offered.names:
             spec = offered[name].load()
-            return spec
+            return forgiving(spec, name)
         known = ", ".join(sorted({*BUILT_IN, *offered.names}))
         raise ConfigError(f'protocol.name must be one of {known} or "file.py:function", got {name!r}')
     return _load(base / file, function)
@@ -200,9 +234,12 @@ def _load(path: Path, function: str) -> ProtocolSpec:
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"protocol.name: {path} cannot be imported")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"protocol.name: {path} cannot be run: {type(error).__name__}: {error}") from error
     found = getattr(module, function, None)
     if not isinstance(found, ProtocolSpec):
         kind = type(found).__name__
         raise ConfigError(f"protocol.name: {path.name} must define {function!r} under @protocol(roles=...), got {kind}")
-    return msgspec.structs.replace(found, texts=(*found.texts, path))
+    return forgiving(msgspec.structs.replace(found, texts=(*found.texts, path)), path.name)

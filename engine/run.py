@@ -15,11 +15,13 @@ from engine.backend import Backend, Embedder
 from engine.caches import cache_directory
 from engine.clock import Clock, SystemClock
 from engine.config_sections import prices_of
+from engine.egress_log import note_run
 from engine.elapsed import played_s
 from engine.errors import RunError
 from engine.files import write_atomic
-from engine.interrupt import Interrupt
+from engine.interrupt import COPY_GRACE_S, GRACE_S, Interrupt
 from engine.journal import Journal, Totals
+from engine.journal_place import place_of, take_up
 from engine.limits import Meter, Reached, Spent, share_limits, used_before
 from engine.memory import resident_bytes
 from engine.metrics import Metrics, MetricsLog
@@ -31,8 +33,11 @@ from engine.roster import Ledger, Roster, latest_counts
 from engine.run_control import RunControl
 from engine.rundir import RunDirectory
 from engine.scheduler import Scheduler
+from engine.uploader import Uploader
 
 PANEL_INTERVAL_S = 0.5
+LATE_S = 15.0
+"""What a copy of the journal may take before people are told that the loss bound does not hold."""
 
 
 class Crew(Protocol):
@@ -88,7 +93,8 @@ async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, extra
         raise
     control = RunControl(run, panel.say)
     task = asyncio.ensure_future(run.play())
-    with Interrupt(lambda: run.stop(task), crew.abort) as interrupt:
+    grace_s = GRACE_S if run.journal.copy_age_s is None else COPY_GRACE_S
+    with Interrupt(lambda: run.stop(task), crew.abort, grace_s) as interrupt:
         try:
             if run.num_open:
                 await control.open()
@@ -115,12 +121,26 @@ class Run:
         self.roster = roster
         self.clock: Clock = SystemClock()
         self.index = journal
-        every = plan.config.scheduler.seal_every
-        self.journal = Journal.open(rundir, index=journal, seal_every=every, ended=Ledger(roster))
+        self.uploader = Uploader(rundir, plan.config.corpus, journal, panel.say) if plan.config.corpus.target else None
+        place = place_of(plan.config.journal, rundir)
+        local, news = take_up(place, rundir, journal)
+        self._news = [*place.lines(), *news]
+        self.journal = Journal.open(
+            rundir,
+            index=journal,
+            seal_every=plan.config.scheduler.seal_every,
+            exclusive=place.is_exclusive,
+            ended=Ledger(roster),
+            named=self.uploader.wake if self.uploader is not None else None,
+            local=local,
+        )
         self._metrics_path = rundir.metrics_of(journal)
         self.before = self.journal.totals()
+        if self.uploader is not None and self.before.episodes:
+            self.uploader.wake()
         self.scheduler: Scheduler | None = None
         self.meter: Meter | None = None
+        self._is_late = False
         self.begun_at = self.clock.now()
         self.started_at: float | None = None
         self.ended_at: float | None = None
@@ -158,6 +178,10 @@ class Run:
         if self._reached():
             return
         self.panel.start()
+        for line in self._news:
+            self.panel.say(line)
+        if self.plan.config.shards == 1:
+            note_run(self.plan, self.rundir.path, self.clock.time())
         await self.crew.start()
         await self._fit()
         metrics = self._metrics()
@@ -179,6 +203,8 @@ class Run:
         try:
             await self.journal.close()
         finally:
+            if self.uploader is not None:
+                await self.uploader.close(is_hasty=is_hasty)
             if is_hasty:
                 self.crew.abort()
             else:
@@ -286,7 +312,8 @@ class Run:
             self._log(log, metrics, now)
 
     def _log(self, log: MetricsLog, metrics: Metrics, now: float) -> None:
-        log.write(now, self.clock.time(), metrics.drain(now) | {"driver/resident_bytes": resident_bytes()})
+        copied = self.uploader.gauges() if self.uploader is not None else {}
+        log.write(now, self.clock.time(), metrics.drain(now) | {"driver/resident_bytes": resident_bytes()} | copied)
 
     def _observe(self, metrics: Metrics, now: float) -> None:
         for name, backend in self.crew.pools.items():
@@ -294,3 +321,12 @@ class Run:
         self.panel.update(metrics.snapshot(now))
         for reached in self._reached():
             self.panel.say(f"{reached}: what is in flight is waited for")
+        self._observe_copy()
+
+    def _observe_copy(self) -> None:
+        """Say once when the bound on what a lost node costs does not hold, as when a file server hangs."""
+        age_s, every_s = self.journal.copy_age_s or 0.0, self.plan.config.journal.copy_every_s
+        is_late = age_s > every_s + max(every_s, LATE_S)
+        if is_late and not self._is_late:
+            self.panel.say(f"warning: the journal's copy is {age_s:.0f} s old, and {every_s:g} s were asked for")
+        self._is_late = is_late

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import InputError, RunHeld
+from engine.file_systems import file_system_of
 from engine.files import fsync_directory, write_atomic
 
 DIRECTORIES = ("journals", "episodes", "inputs")
@@ -90,6 +91,10 @@ class RunDirectory:
     def journal(self, index: int) -> Path:
         """Path of the journal with that index."""
         return self.journals / f"{index:03d}.db"
+
+    def place(self, index: int) -> Path:
+        """Path of the file that says where that journal lives, if it ever lived elsewhere."""
+        return self.journals / f"{index:03d}.place.json"
 
     def manifest(self, index: int) -> Path:
         """Path of the manifest of that journal's sealed parts."""
@@ -166,6 +171,9 @@ class RunDirectory:
         else:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.started_at))
             who = f"pid {holder.pid} on {holder.host} since {since}"
+            if holder.host != socket.gethostname() and (disk := file_system_of(self.path)).is_network:
+                # A server gives a dead node's locks back only when it hears no more of it.
+                who += f" (by {disk}; a node that died holds it until its lease ends)"
         return f"one driver at a time may hold {self.path}, got a second while {who} holds it: wait for it or stop it"
 
 

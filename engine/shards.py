@@ -81,7 +81,7 @@ def sum_results(parts: Sequence[Result], interrupted: int | None) -> Result:
 
 
 class ShardState(msgspec.Struct, frozen=True):
-    """What a shard reports when asked: its latest snapshot, and the news since it was asked last."""
+    """What a shard reports when asked: its latest snapshot, and the news that were not told yet."""
 
     snapshot: Snapshot
     news: tuple[str, ...]

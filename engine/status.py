@@ -6,6 +6,7 @@ from typing import Any
 from engine.bill import make_bill, money, read_prices, total_cost
 from engine.config import read_table
 from engine.corpus import Corpus
+from engine.journal_local import read_life
 from engine.prices import rounded
 from engine.rundir import RunDirectory
 from engine.transcript import one_line
@@ -35,7 +36,18 @@ def read_status(rundir: RunDirectory) -> dict[str, Any]:
         "cost": rounded(total_cost(row.cost for row in bill)),
         "roles": {row.role: row.figures for row in bill},
         "driver_pid": None if holder is None else holder.pid,
+        "journals": _journals_away(rundir, int(table.get("shards", 1))),
     }
+
+
+def _journals_away(rundir: RunDirectory, num_journals: int) -> list[dict[str, Any]]:
+    """Return the journals that live on a node's own disk: on which host, where, and how often they are copied."""
+    lives = [(index, read_life(rundir, index)) for index in range(num_journals)]
+    return [
+        {"index": index, "host": life.host, "directory": life.directory, "copy_every_s": life.copy_every_s}
+        for index, life in lives
+        if life is not None and life.id
+    ]
 
 
 def num_episodes(rundir: RunDirectory, table: Mapping[str, Any]) -> int:
@@ -59,6 +71,11 @@ def status_lines(figures: dict[str, Any]) -> list[str]:
         f" {figures['completion_tokens']} completion tokens",
     ]
     lines += [_role_line(role, row) for role, row in figures["roles"].items()]
+    lines += [
+        f"journal {row['index']} lives on {one_line(row['host'], 60)} in {one_line(row['directory'], 200)},"
+        f" copied here every {row['copy_every_s']:g} s"
+        for row in figures["journals"]
+    ]
     if figures["driver_pid"] is not None:
         lines.append(f"being played by process {figures['driver_pid']} (sealed episodes are counted)")
     elif ended < figures["total"]:

@@ -24,7 +24,8 @@ SealRow = tuple[int, bytes]
 class Unsealed:
     """What has ended and is in no part yet. `rows` are those the store holds already, in order of seq.
 
-    `wake` is called from another thread when `is_ready` becomes true.
+    `wake` is called from another thread when `is_ready` becomes true, `named` whenever a part has been named.
+    `require_ours`, called before a part is written and before it is named, raises once another journal counts.
     """
 
     def __init__(
@@ -35,13 +36,22 @@ class Unsealed:
         seal_every: int,
         rows: Sequence[SealRow],
         wake: Callable[[], None],
+        named: Callable[[], None] | None = None,
+        require_ours: Callable[[], None] | None = None,
     ) -> None:
+        self._require_ours = require_ours or (lambda: None)
         self._extent = extent
+        self._named = named
         self._store, self._rundir, self._seal_every, self._wake = store, rundir, seal_every, wake
         self._rows = deque(rows)
         self._num_bytes = sum(len(body) for _, body in rows)
         self._sealer = Sealer()
         self._job: Job | None = None
+
+    @property
+    def last_seq(self) -> int:
+        """The highest sealed seq, -1 when nothing is sealed."""
+        return self._extent.last_seq
 
     @property
     def is_ready(self) -> bool:
@@ -81,6 +91,7 @@ class Unsealed:
         return len(self._rows) >= self._seal_every or self._num_bytes >= MAX_PART_BYTES
 
     def _form(self) -> None:
+        self._require_ours()
         bodies = self._next_bodies()
         if self._sealer.is_worth(sum(map(len, bodies))):
             self._job = Job(self._sealer, self._rundir, self._extent, bodies, self._wake)
@@ -100,7 +111,10 @@ class Unsealed:
 
     def _name(self, part: Part) -> None:
         self._job = None
+        self._require_ours()
         self._extent = name_part(self._rundir, self._extent, part)
+        if self._named is not None:
+            self._named()
         self._store.prune_sealed(part.last_seq)
         while self._rows and self._rows[0][0] <= part.last_seq:
             self._num_bytes -= len(self._rows.popleft()[1])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,6 +20,25 @@ FILES = {
     "modeling_tiny.py": b"raise SystemExit('code from the hub ran')",
     "original/params.json": b"{}",
     "consolidated.safetensors": b"the same weights again",
+}
+CASE = {
+    "id": "ada",
+    "name": "Ada",
+    "history": "Ada has felt low for a year.",
+    "intermediate_belief": "If I rest, I am lazy.",
+    "coping_strategies": "She avoids her friends.",
+    "situation": "A friend called.",
+    "auto_thought": "They only pity me.",
+    "emotion": ["sad"],
+    "behavior": "She did not answer.",
+}
+GROUPS = {f"expert-{number}": [f"Hesitate {number} times."] for number in range(5)}
+_CASES = (json.dumps(CASE) + "\n").encode()
+DATASETS = {
+    "org/cases": {"README.md": b"# Cases", "data/train.jsonl": _CASES, "cases.py": b"raise SystemExit", "a.pkl": b"p"},
+    "org/both": {"cases.jsonl": _CASES, "experts.csv": b"", "more.jsonl": _CASES},
+    "org/experts": {"experts.json": json.dumps(GROUPS).encode(), "dataset_infos.json": b"{}"},
+    "org/gated": {"data/train.jsonl": _CASES},
 }
 GATED_FILES = "org/gated"
 """Listed for everybody, as gated repositories are; its files are not."""
@@ -68,23 +87,34 @@ def serve_hub() -> Iterator[Hub]:
         def _serve(self, method: str) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.requests.append((method, path))
-            repository = "/".join(path.removeprefix("/api/models").split("/")[1:3])
+            is_data = path.startswith(("/datasets/", "/api/datasets/"))
+            plain = path.removeprefix("/api").removeprefix("/datasets" if is_data else "/models")
+            repository = "/".join(plain.split("/")[1:3])
             if repository in ANSWERS:
                 return self._refuse(*ANSWERS[repository])
+            if is_data and repository not in DATASETS:
+                return self._refuse(404, "RepoNotFound")
+            self._files = DATASETS[repository] if is_data else FILES
             if "/resolve/" in path:
                 return self._file(repository, path)
             revision = path.rsplit("/", 1)[-1]
             if revision not in REVISIONS:
                 return self._refuse(404, "RevisionNotFound")
             info = {"id": repository, "sha": REVISIONS[revision], "siblings": []}
-            return self._send(json.dumps(_tree() if "/tree/" in path else info).encode())
+            if "/tree/" in path:
+                return self._send(json.dumps(_tree(self._files)).encode())
+            return self._send(json.dumps(info).encode())
 
         def _file(self, repository: str, path: str) -> None:
             if repository == GATED_FILES:
                 return self._refuse(403, "GatedRepo")
             revision, _, name = path.split("/resolve/")[1].partition("/")
-            headers = {"ETag": f'"{_blob(FILES[name])}"', "X-Repo-Commit": REVISIONS[revision]}
-            return self._send(FILES[name], headers)
+            if revision not in REVISIONS:
+                return self._refuse(404, "RevisionNotFound")
+            if name not in self._files:
+                return self._refuse(404, "EntryNotFound")
+            headers = {"ETag": f'"{_blob(self._files[name])}"', "X-Repo-Commit": REVISIONS[revision]}
+            return self._send(self._files[name], headers)
 
         def _refuse(self, status: int, code: str) -> None:
             self._send(b"{}", {"X-Error-Code": code} if code else {}, status)
@@ -109,8 +139,8 @@ def serve_hub() -> Iterator[Hub]:
         thread.join()
 
 
-def _tree() -> list[dict[str, Any]]:
-    return [{"type": "file", "path": name, "size": len(data), "oid": _blob(data)} for name, data in FILES.items()]
+def _tree(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    return [{"type": "file", "path": name, "size": len(data), "oid": _blob(data)} for name, data in files.items()]
 
 
 def _blob(data: bytes) -> str:

@@ -66,6 +66,9 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     hang_up: bool = False
+    cut: str | None = None
+    """Begin an answer with this, and hang up in the middle of it."""
+
     raw: str | None = None
     content: str | None = KEEP
     finish: str | None = None
@@ -146,7 +149,7 @@ class Stub:
 
     async def _models(self, request: web.Request) -> web.Response:
         if self._is_refused(request):
-            return _error(401, "Incorrect API key provided")
+            return _error(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
         if self.models_status != 200:
             return _error(self.models_status, "no models here")
         return web.json_response({"object": "list", "data": self.models})
@@ -170,6 +173,8 @@ class Stub:
                 assert request.transport is not None
                 request.transport.abort()
                 return web.Response()
+            if fault is not None and fault.cut is not None:
+                return await _begin(request, fault.cut)
             return self._respond(request, call, fault, good)
         except asyncio.CancelledError:
             with self._arrived:
@@ -245,6 +250,17 @@ class Stub:
             {"object": "embedding", "index": index, "embedding": self.embed(text)} for index, text in enumerate(texts)
         ]
         return {"object": "list", "model": call.body["model"], "data": data, "usage": {"prompt_tokens": len(texts)}}
+
+
+async def _begin(request: web.Request, text: str) -> web.StreamResponse:
+    """Send the beginning of an answer that was to be longer, and hang up."""
+    response = web.StreamResponse()
+    response.content_type, response.content_length = "application/json", len(text.encode()) + 1000
+    await response.prepare(request)
+    await response.write(text.encode())
+    assert request.transport is not None
+    request.transport.abort()
+    return response
 
 
 def _error(status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None) -> web.Response:

@@ -1,7 +1,9 @@
 """The pages as a reader uses them: links lead somewhere, commands exist, and every block that can be run here is run.
 
-A block is run unless `<!-- needs hardware -->` stands on the line before it. `<!-- file: NAME -->` before a block makes
-it a file in the reader's directory; an endpoint named in it is the stub. Blocks of one page share the directory.
+What is done with a block stands in the HTML comment on the line before it. Without one, `sh` and `python` are run, and
+a configuration is planned. `<!-- file: NAME -->` makes it a file in the reader's directory; an endpoint named in it is
+the stub. `<!-- slow -->` is run in the slow set, on really served models. `<!-- needs WHAT: TESTS -->` is not run here:
+it says what it needs, and which tests do the same. Blocks of one page share the directory.
 """
 
 import os
@@ -9,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +20,23 @@ import pytest
 from typer.main import get_group
 
 from engine.cli import app
-from tests.running import ROOT, stub_process
+from engine.planning import make_plan
+from eval.exam.planning import plan_exam
+from tests.running import ROOT, StubProcess, run, stub_process, write_config
+from tests.stub import Call, answer_by_purpose, serve
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
-HARDWARE = "<!-- needs hardware -->"
+NEEDS = {"README.md": 8, "cluster.md": 2, "coming-from-mentalarena.md": 2}
+"""How many blocks of each page are not run; another one is a decision, not an oversight."""
+SLOW = {"README.md": 1}
 COMMANDS = get_group(app).commands
 ENDPOINT = "http://127.0.0.1:8000/v1"
 
 _BLOCK = re.compile(r"(?:^(<!-- [^\n]* -->)\n)?^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"<!-- file: (\S+) -->")
+_NEEDS = re.compile(r"<!-- needs [a-z][\w ,-]+: (tests/\S+\.py(?:, tests/\S+\.py)*) -->")
+_SLOW = "<!-- slow -->"
 
 
 class Block(NamedTuple):
@@ -82,20 +92,52 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known[name], (name, words)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_run_or_says_what_it_needs(page: Path) -> None:
+    found = blocks(page)
+    assert len(re.findall(r"^```", page.read_text("utf-8"), re.MULTILINE)) == 2 * len(found), "a block has no language"
+    wrong = [
+        block.mark for block in found if block.mark and not (needs(block) or is_file(block) or block.mark == _SLOW)
+    ]
+    assert wrong == [], "a mark must be `file: NAME`, `slow`, or `needs WHAT: TESTS`"
+    unknown = [
+        block.language for block in found if not is_file(block) and block.language not in ("sh", "python", "toml")
+    ]
+    assert unknown == [], "a block that is no file must be of a language that can be run"
+    assert sum(bool(needs(block)) for block in found) == NEEDS.get(page.name, 0)
+    assert sum(block.mark == _SLOW for block in found) == SLOW.get(page.name, 0)
+    missing = [test for block in found for test in needs(block) if not (ROOT / test).is_file()]
+    assert missing == []
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", [page for page in DOCS if page.name != "configuration.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "configuration.md"], ids=lambda page: page.name
+)
 def test_blocks_run_as_they_stand(page: Path, tmp_path: Path) -> None:
-    reader = tmp_path / "reader"
-    reader.mkdir()
     with stub_process(tmp_path) as stub:
+        reader = make_reader(tmp_path, has_played=page.name == "README.md")
         for block in blocks(page):
-            file = _FILE.fullmatch(block.mark)
-            if file is not None:
-                target = reader / file[1]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(served(block.text, stub.url), "utf-8")
-            elif block.mark != HARDWARE and block.language in ("sh", "python"):
+            if is_file(block):
+                write_file(block, reader, stub)
+            elif not block.mark and block.language in ("sh", "python"):
                 execute(block, reader)
+        for block in blocks(page):
+            if block.language == "toml" and not needs(block):
+                plan_block(block, reader, stub)
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("name", SLOW)
+def test_slow_blocks_run_as_they_stand(name: str, tmp_path: Path) -> None:
+    (page,) = (page for page in PAGES if page.name == name)
+    reader = tmp_path / "reader"
+    lend(reader)
+    for block in blocks(page):
+        if block.mark == _SLOW:
+            execute(block, reader, timeout_s=2900)
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
@@ -106,15 +148,70 @@ def test_files_of_a_page_that_ship_as_examples_are_quoted_word_for_word(page: Pa
     assert different == []
 
 
+def needs(block: Block) -> list[str]:
+    """Return the tests that do what a block that is not run would do; none for other blocks."""
+    found = _NEEDS.fullmatch(block.mark)
+    return found[1].split(", ") if found is not None else []
+
+
+def is_file(block: Block) -> bool:
+    return _FILE.fullmatch(block.mark) is not None
+
+
+def lend(reader: Path) -> None:
+    """Make a reader's directory look like a checkout that is set up."""
+    reader.mkdir()
+    for name in ("examples", ".venv"):
+        (reader / name).symlink_to(ROOT / name)
+
+
+def make_reader(tmp_path: Path, *, has_played: bool) -> Path:
+    """Return a reader's directory: a checkout; and where they are presupposed a run, records and cases."""
+    reader = tmp_path / "reader"
+    lend(reader)
+    if not has_played:
+        return reader
+    with serve(answer_differently) as played:
+        config = write_config(tmp_path, played.base_url)
+        run("generate", config, "name=demo", "cases.limit=3", "--out", reader / "runs" / "first")
+    run("export", reader / "runs" / "first", "--format", "records", "--to", reader / "records.jsonl")
+    cases = (reader / "runs" / "first" / "inputs" / "cases.jsonl").read_text("utf-8").splitlines()
+    (reader / "cases.json").write_text(f"[{','.join(cases)}]", "utf-8")
+    return reader
+
+
+def answer_differently(call: Call) -> str:
+    """Answer as the stub does, but let first plans be worse than second ones, and no two plans alike."""
+    if call.purpose == "score":
+        return "9" if "/2/" in call.sandplay("step") else "4"
+    told = answer_by_purpose()(call)
+    return f"{told} ({call.sandplay('episode')}, {call.sandplay('step')})" if call.purpose == "plan" else told
+
+
+def write_file(block: Block, reader: Path, stub: StubProcess) -> None:
+    name = _FILE.fullmatch(block.mark)
+    assert name is not None
+    target = reader / name[1]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(served(block.text, stub.url), "utf-8")
+
+
+def plan_block(block: Block, reader: Path, stub: StubProcess) -> None:
+    """Plan a configuration as a reader's file; one of an exam is planned by the command that takes it."""
+    table = tomllib.loads(served(block.text, stub.url))
+    plan = plan_exam if "tasks" in table else make_plan
+    assert plan(table, reader).num_episodes > 0
+
+
 def served(text: str, url: str) -> str:
     """Return a file's text with the endpoint it names replaced by the stub, which serves one model."""
     return re.sub(r'(kind = "openai"\n)model = "[^"]*"', r'\1model = "stub"', text.replace(ENDPOINT, url))
 
 
-def execute(block: Block, directory: Path) -> None:
+def execute(block: Block, directory: Path, timeout_s: float = 500) -> None:
     """Run one block as its reader would, in the reader's directory; `sandplay` is that of this checkout."""
     shell = f'set -e\nsandplay() {{ "{sys.executable}" -m engine "$@"; }}\n{block.text}'
     command = ["bash", "-c", shell] if block.language == "sh" else [sys.executable, "-c", block.text]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"

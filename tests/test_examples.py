@@ -12,9 +12,15 @@ from engine.config import Config, apply_overrides, load, read_table
 from engine.config_sections import OpenAIConfig
 from engine.planning import make_plan
 from engine.protocols.mental_arena.spec import PROTOCOL
+from eval.exam.planning import plan_exam
+from tests.running import ROOT
+from training.round_planning import plan_rounds
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = ("demo", "llama3-8b", "openai", "paper", "two-models")
+EXAMPLES = ROOT / "examples"
+SHIPPED = sorted(str(path.relative_to(EXAMPLES).with_suffix("")) for path in EXAMPLES.rglob("*.toml"))
+OTHERS = ("exam", "rounds")
+"""Examples of other commands than `generate`."""
+NAMES = [name for name in SHIPPED if name not in OTHERS]
 
 
 @pytest.fixture
@@ -45,6 +51,25 @@ def test_each_is_planned_without_a_network(no_models: None, name: str, capsys: p
     assert found["forecast"]["episodes"] >= 16 and found["forecast"]["least"]["calls"] >= 22
     guess = found["forecast"]["most"]["max_context"]
     assert ("by that guess, models." in said) is (bool(hubs) and guess > 8192)
+
+
+def test_each_of_another_command_is_planned_as_that_command_does(no_models: None) -> None:
+    exam = plan_exam(read_table(EXAMPLES / "exam.toml"), EXAMPLES)
+    assert exam.num_episodes == 20
+    rounds = plan_rounds(read_table(EXAMPLES / "rounds.toml"), EXAMPLES)
+    assert rounds.settings.rounds.num_rounds == 2
+    assert (len(rounds.played), len(rounds.held_out)) == (4, 2)
+    assert forecast_plan(exam, prepare_models(exam, is_dry=True), is_dry=True).episodes == 20
+
+
+def test_no_example_is_forgotten() -> None:
+    """Each configuration is planned above; each protocol of one's own is quoted by a page, and run there."""
+    assert set(OTHERS) < set(SHIPPED) and len(NAMES) >= 5
+    pages = "".join(path.read_text("utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    code = {path.name for path in EXAMPLES.rglob("*.py")}
+    assert {name for name in code if name not in pages} == set()
+    tasks = {path.stem for path in EXAMPLES.rglob("*.yaml")}
+    assert {name for name in tasks if name not in (ROOT / "tests/actors/test_lm_eval.py").read_text("utf-8")} == set()
 
 
 @pytest.mark.parametrize(

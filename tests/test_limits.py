@@ -113,7 +113,10 @@ def test_bad_prices_and_limits_are_refused_at_once(tmp_path: Path) -> None:
 def test_a_forecast_says_least_and_most_and_what_an_earlier_run_lets_expect(tmp_path: Path, stub: StubProcess) -> None:
     config, directory = write_config(tmp_path, stub.url), tmp_path / "run"
     shown = run("generate", config, *CASES, "--dry-run")
-    assert "# hours: unknown, measure a first run" in shown and "halfway is no expectation" in shown
+    assert (
+        "# hours: unknown, how fast the endpoint of models.base answers" in shown
+        and "halfway is no expectation" in shown
+    )
     found = json.loads(run("generate", config, *CASES, *PRICES, "--dry-run", "--json"))["estimate"]
     assert found["basis"] == "halfway" and found["halfway"]["hours"] is None
     assert (found["least"]["calls"], found["most"]["calls"]) == (WHOLE, 8 * 107)
@@ -127,7 +130,7 @@ def test_a_forecast_says_least_and_most_and_what_an_earlier_run_lets_expect(tmp_
     assert expected["cost"] == pytest.approx(2 * (played["prompt_tokens"] * 2 + played["completion_tokens"] * 8) / 1e6)
     assert expected["hours"] > 0
     shown = run("generate", config, *again, "models.base.max_inflight=9", "--dry-run", "--like", directory)
-    assert "hours: unknown, it was played with other models.base.max_inflight" in shown
+    assert "its own hours do not hold: it was played with other models.base.max_inflight" in shown
     assert "add --dry-run" in run("generate", config, "--like", directory, expect=2)
 
 

@@ -87,7 +87,7 @@ def test_a_key_is_made_or_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_key("MY_KEY") == ("sk-mine", "MY_KEY")
     for bad in ("", " ", "a b", "schlüssel", "a\nb"):
         monkeypatch.setenv("MY_KEY", bad)
-        with pytest.raises(InputError, match="MY_KEY must hold the key") as refused:
+        with pytest.raises(InputError, match="MY_KEY must hold the API key") as refused:
             read_key("MY_KEY")
         assert not bad.strip() or bad not in str(refused.value)
 
@@ -108,7 +108,7 @@ def test_the_command_refuses_before_anything_starts(tmp_path: Path) -> None:
     config = write(tmp_path / "c.toml", models={"hosted": MODELS["hosted"]})
     assert "one model of kind vllm must be served" in run("serve", config, expect=2)
     config = write(tmp_path / "c.toml", models=MODELS)
-    assert "NO_SUCH_KEY must hold the key of the endpoint, got nothing" in run(
+    assert "NO_SUCH_KEY must hold the API key of the endpoint, got nothing" in run(
         "serve", config, "--key-env", "NO_SUCH_KEY", expect=2
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from actors.processes import ProcessRecord, ProcessTable
 from engine.corpus import Corpus
+from engine.egress_log import read_egress
 from engine.rundir import RunDirectory
 from tests.ray_nodes import ray_nodes
 from tests.running import StubProcess, run, run_json, start, stub_process, write_config
@@ -53,6 +54,7 @@ def test_two_shards_play_every_case_once(tmp_path: Path, stub: StubProcess, ray_
     assert summary["calls"] == 40 * 26 == len(stub.calls())
     assert len(set(keys_of(run_dir))) == 40
     assert {path.name for path in (run_dir / "journals").glob("*.db")} == {"000.db", "001.db"}
+    assert [len(one.outlets) for one in read_egress(run_dir)] == [4]
     homes = {
         name: {record.key.case for record in Corpus.open(RunDirectory.open(run_dir)).iterate(journal=name)}
         for name in (0, 1)
@@ -81,6 +83,28 @@ def test_a_killed_shard_and_then_a_killed_driver_lose_nothing(
     asked = Counter((call["episode"], call["step"]) for call in stub.calls())
     assert len(asked) == 300 * 26
     assert sum(asked.values()) - len(asked) <= 3 * 256
+
+
+def test_shards_keep_their_journals_on_disks_of_their_nodes(
+    tmp_path: Path, stub: StubProcess, ray_address: str
+) -> None:
+    run_dir, node = tmp_path / "run", tmp_path / "node"
+    node.mkdir()
+    local = [f"journal.local_dir={node}", "journal.copy_every_s=0.5"]
+    settings = [*overrides(ray_address, 10), *local]
+    process = start("generate", write_config(tmp_path, stub.url), *settings, "--out", run_dir)
+    wait_for_calls(stub, 300, process)
+    assert {path.name for path in node.glob("*/*.db") if path.stem.isdigit()} == {"000.db", "001.db"}
+    os.kill(shard_records(run_dir)[0].pid, signal.SIGKILL)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert f": journal in {node}, copied to the run directory every 0.5 s" in said
+    assert "it is started again from its journal" in said and "is not to be had" not in said
+    assert list(node.iterdir()) == []
+    assert len(set(keys_of(run_dir))) == len(keys_of(run_dir)) == 200
+    asked = Counter((call["episode"], call["step"]) for call in stub.calls())
+    assert len(asked) == 200 * 26
+    assert sum(asked.values()) - len(asked) <= 256
 
 
 def wait_for_calls(stub: StubProcess, number: int, process: "subprocess.Popen[str]") -> None:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 def samples(
     more: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DIR|FILE|a=b]...", help="More sources, and settings: legacy=true, min_score=7, ..."),
+        typer.Argument(
+            metavar="[DIR|URI|FILE|a=b]...", help="More sources, and settings: legacy=true, min_score=7, ..."
+        ),
     ] = None,
     sources: Annotated[
-        list[Path] | None, typer.Option("--from", help="A run directory, or a file of six-field records or cases.")
+        list[str] | None,
+        typer.Option("--from", help="A run directory or its URI, or a file of six-field records or cases."),
     ] = None,
     kind: Annotated[
         list[str] | None, typer.Option("--kind", help="diagnosis | treatment | medication | plan | warmup | a role.")
@@ -29,15 +32,18 @@ def samples(
 ) -> None:
     """Turn finished episodes into rows to train on, and say what was left out and why."""
     from engine.errors import InputError
+    from engine.run_places import run_to_read
+    from engine.targets import is_uri
 
-    paths = [*(sources or []), *(Path(one) for one in more or [] if "=" not in one)]
+    own = [one for one in more or [] if "=" in one and not is_uri(one)]
+    paths = [*map(run_to_read, (*(sources or []), *(one for one in more or [] if one not in own)))]
     problems = [] if paths else ["sources are missing: give --from DIR|FILE"]
     problems += [
         f"a source must be a run directory or a file, got {one}: correct it" for one in paths if not one.exists()
     ]
     if to is None:
         problems.append("the target is missing: give --to PATH")
-    settings, found = _settings([one for one in more or [] if "=" in one], kind, format)
+    settings, found = _settings(own, kind, format)
     if problems + found or settings is None or to is None:
         raise InputError(problems + found)
     tally = _write_samples(paths, settings, format, to)

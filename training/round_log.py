@@ -29,11 +29,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag=str.lower, tag_field="
 
 
 class Played(Step, frozen=True, kw_only=True):
-    """All dialogues of a round have ended. `weights` are all weight versions that they were sampled under."""
+    """All dialogues of a round have ended. `weights` are all weight versions that they were sampled under.
+
+    `cost` is in the unit of the models' prices, None without prices.
+    """
 
     version: str
     episodes: dict[str, int]
     weights: tuple[str, ...] = ()
+    cost: float | None = None
 
 
 class Sampled(Step, frozen=True, kw_only=True):
@@ -101,12 +105,13 @@ class ExamChange(msgspec.Struct, frozen=True, kw_only=True):
 class Examined(Step, frozen=True, kw_only=True):
     """The served model has answered the exam. `change` compares items with those of the version last kept.
 
-    Which items were right stands in the exam's own run.
+    Which items were right stands in the exam's own run. `cost` is in the unit of the models' prices.
     """
 
     version: str
     score: Score
     change: ExamChange | None = None
+    cost: float | None = None
 
 
 class Decided(Step, frozen=True, kw_only=True):

@@ -15,17 +15,21 @@ import msgspec
 import tomli_w
 
 from engine import config as configuration
+from engine.cases.datasets import Dataset, is_dataset
 from engine.cases.loaders import load_cases
+from engine.cases.principles import PrincipleGroup
 from engine.cases.schema import Case
 from engine.config_sections import LORA_RANKS, VllmConfig, enough_lora_rank
 from engine.errors import ConfigError, InputError
-from engine.planning import Plan, make_plan
+from engine.planning import OURS, Plan, make_plan
+from engine.privacy.screening import Screened, screen
 from engine.protocols.exam import EXAMINEE
 from training.monitors import DEFAULT_RULES, EXAM_CHANGE
 from training.round_settings import EXAM_SEED, Settings, read_settings, split, to_table
 from training.training_settings import TrainingSettings
 
 CONFIG: Final = "rounds.toml"
+PRINCIPLES: Final = "inputs/principles.json"
 PLAYED, HELD_OUT, EXAMINED = (f"inputs/{name}.jsonl" for name in ("cases", "held-out", "exam"))
 MAY_CHANGE: Final = (
     *("rounds.num_rounds", "rounds.rules", "rounds.placement", "exam.discordant"),
@@ -35,7 +39,11 @@ MAY_CHANGE: Final = (
 
 
 class RoundsPlan(msgspec.Struct, kw_only=True):
-    """A run of rounds, resolved. `run` are the tables of a run; `model` names the pool that is trained."""
+    """A run of rounds, resolved. `run` are the tables of a run; `model` names the pool that is trained.
+
+    `principles` are those of a data set of the hub, which are kept: later rounds ask no hub.
+    `personal` is what in the exam looked like personal data or a secret when it was read in.
+    """
 
     settings: Settings
     run: dict[str, Any]
@@ -43,6 +51,8 @@ class RoundsPlan(msgspec.Struct, kw_only=True):
     played: list[Case]
     held_out: list[Case]
     items: list[Case]
+    principles: list[PrincipleGroup] = []
+    personal: Screened = Screened()
 
     @property
     def table(self) -> dict[str, Any]:
@@ -58,6 +68,8 @@ class RoundsPlan(msgspec.Struct, kw_only=True):
         """Return the identity of the run of rounds as files of its directory."""
         cases = {PLAYED: self.played, HELD_OUT: self.held_out, EXAMINED: self.items}
         lines = {name: b"".join(msgspec.json.encode(case) + b"\n" for case in found) for name, found in cases.items()}
+        if self.principles:
+            lines[PRINCIPLES] = msgspec.json.encode({group.id: group.principles for group in self.principles})
         return {**lines, CONFIG: tomli_w.dumps(self.table).encode()}
 
     def round(self, directory: Path, number: int) -> Plan:
@@ -73,15 +85,21 @@ class RoundsPlan(msgspec.Struct, kw_only=True):
         cases = {"source": str(directory / EXAMINED), "limit": 0, "repeats": 1}
         protocol = {"name": "exam", "num_options": self.settings.exam.num_options}
         roles = {EXAMINEE: self.model}
-        return make_plan({**self.run, "cases": cases, "protocol": protocol, "roles": roles, "prompts": ""}, directory)
+        own = {"cases": cases, "protocol": protocol, "roles": roles, "prompts": "", "principles": {}}
+        return make_plan({**self.run, **own}, directory)
 
     def _plan(self, cases: Path, seed: int, repeats: int) -> Plan:
         table = {**self.run, "seed": seed, "cases": {"source": str(cases), "limit": 0, "repeats": repeats}}
+        if is_dataset(self.run.get("principles", {}).get("source", "")):
+            table["principles"] = {"source": str(cases.parent / Path(PRINCIPLES).name)}
         return make_plan(table, cases.parent)
 
 
-def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
-    """Resolve a configuration; relative paths hold from `base`. Raises InputError with every problem found."""
+def plan_rounds(table: Mapping[str, Any], base: Path, datasets: Mapping[str, Dataset] | None = None) -> RoundsPlan:
+    """Resolve a configuration; relative paths hold from `base`. Raises InputError with every problem found.
+
+    `datasets` says where data sets of the hub lie, by section.
+    """
     own, rest = split(table)
     problems: list[str] = []
     settings = plan = None
@@ -90,7 +108,7 @@ def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
     except InputError as refused:
         problems += refused.problems
     try:
-        plan = make_plan(rest, base)
+        plan = make_plan(rest, base, datasets=datasets)
     except InputError as refused:
         problems += refused.problems
     if plan is not None:
@@ -98,6 +116,7 @@ def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
     if problems or settings is None or plan is None:
         raise ConfigError(problems)
     number = len(plan.cases) - settings.rounds.held_out
+    items, personal = _items(settings, plan, base)
     model = settings.rounds.model or trainable(plan)[0]
     return RoundsPlan(
         settings=settings,
@@ -105,7 +124,9 @@ def plan_rounds(table: Mapping[str, Any], base: Path) -> RoundsPlan:
         model=model,
         played=plan.cases[:number],
         held_out=plan.cases[number:],
-        items=_items(settings, plan, base),
+        items=items,
+        principles=plan.principles if "principles" in (datasets or {}) else [],
+        personal=personal,
     )
 
 
@@ -163,13 +184,19 @@ def trainable(plan: Plan) -> list[str]:
     return here or [*used]
 
 
-def _items(settings: Settings, plan: Plan, base: Path) -> list[Case]:
-    """Return the cases of the exam. Raises ConfigError for one whose condition is not known, or that is played."""
+def _items(settings: Settings, plan: Plan, base: Path) -> tuple[list[Case], Screened]:
+    """Return the cases of the exam, and what is personal in them.
+
+    Raises ConfigError for one whose condition is not known, or that is played.
+    """
     exam = settings.exam
     if exam.tasks or not exam.num_items:
-        return []
+        return [], Screened()
     source = exam.source if exam.source == "sampled" else str((base / exam.source).absolute())
     cases = load_cases(source, seed=plan.config.seed + EXAM_SEED, limit=exam.num_items)
+    personal = Screened()
+    if source not in OURS:
+        cases, personal = screen(cases, Case, plan.config.privacy, "examined case")
     unknown = [case.id for case in cases if not case.condition]
     played = {case.id for case in plan.cases}
     problems = [f"exam.source: every case must have a condition, got none in {name}: add it" for name in unknown]
@@ -178,7 +205,7 @@ def _items(settings: Settings, plan: Plan, base: Path) -> list[Case]:
     ]
     if problems:
         raise ConfigError(problems)
-    return cases
+    return cases, personal
 
 
 def replan(directory: Path, overrides: Sequence[str]) -> RoundsPlan:

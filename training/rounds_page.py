@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from engine.bill import money, total_cost
 from engine.page.markup import NONE, Html, element, joined, paragraph, table
 from engine.page.markup import page as whole_page
 from engine.page.plots import MAX_SERIES, Series, lines
@@ -20,7 +21,7 @@ from training.rounds import failures_of
 
 HEADS: Final = (
     *("round", "played on", "episodes", "rows", "labels", "top label", "duplicates", "loss", "held-out loss", "exam"),
-    *("changed", "decision"),
+    *("changed", "cost", "decision"),
 )
 LABEL_CHARS: Final = 32
 CURVES: Final = (
@@ -70,6 +71,7 @@ def _row(log: RoundLog, number: int) -> tuple[str, ...]:
         _losses(trained),
         _exam(log, number),
         _changed(log, number),
+        money(total_cost(_costs(log, [number]))),
         _decision(log, number),
     )
 
@@ -107,6 +109,20 @@ def _changed(log: RoundLog, number: int) -> str:
     return f"{swaps[0].num_changed} of {swaps[0].num_probes}" if swaps and swaps[0].num_probes else MISSING
 
 
+def _costs(log: RoundLog, numbers: Sequence[int]) -> list[float | None]:
+    """Return what dialogues and exams of rounds cost; what an endpoint takes for training is not known."""
+    return [step.cost for step in log.steps if isinstance(step, Played | Examined) and step.round in numbers]
+
+
+def _paid(log: RoundLog, numbers: Sequence[int]) -> list[str]:
+    """Return the sentence on what was paid, none without prices."""
+    whole, before = total_cost(_costs(log, [BEFORE, *numbers])), total_cost(_costs(log, [BEFORE]))
+    if whole is None:
+        return []
+    first = f", {money(before)} of it before the first round" if before is not None else ""
+    return [f"Dialogues and exams cost {money(whole)} in the unit of the prices{first}; training is not in it"]
+
+
 def _decision(log: RoundLog, number: int) -> str:
     decided = log.find(Decided, number)
     if decided is None:
@@ -124,7 +140,7 @@ def page(log: RoundLog, name: str, notes: Sequence[str] = ()) -> str:
         f"Rounds of {name}",
         table(HEADS, rows, flagged=flagged),
         _before(log),
-        _paragraphs([*notes, *_measured(log)]),
+        _paragraphs([*notes, *_measured(log), *_paid(log, numbers)]),
         element("div", *pictures, class_="plots"),
     )
 

@@ -4,13 +4,13 @@ Whatever the source, the result is a non-empty list of valid cases with unique i
 fault found. Knows files and positions; what makes a record a case is `schema`'s business.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from engine.cases.errors import CaseError
 from engine.cases.sampler import sample_cases
-from engine.cases.schema import Case, case_from_record, show
+from engine.cases.schema import KNOWN_KEYS, Case, case_from_record, nearest, show
 from engine.cases.sources import Malformed, bundled_text, find_file, parse_json, read_text
 
 WORDS: Final = ("bundled", "sampled")
@@ -25,12 +25,15 @@ class _Placed(NamedTuple):
     record: Any
 
 
-def load_cases(source: str, *, seed: int, limit: int | None = None) -> list[Case]:
+def load_cases(
+    source: str, *, seed: int, limit: int | None = None, columns: Mapping[str, str] | None = None
+) -> list[Case]:
     """Load the cases of a source, at most `limit`, in source order.
 
     `source` is "bundled", "sampled" (`limit` cases drawn with `seed`), or the path of a `.json` file (an array of
     records with the Patient-Psi keys), a `.jsonl` or a `.parquet` file of such records. A file is checked whole, even
-    beyond `limit`. Raises `CaseError`.
+    beyond `limit`. `columns` maps fields to the columns that hold them; other columns are then left out. Raises
+    `CaseError`.
     """
     if limit is not None and limit < 1:
         raise CaseError(f"limit must be >= 1, got {limit}: set how many cases to load")
@@ -40,6 +43,9 @@ def load_cases(source: str, *, seed: int, limit: int | None = None) -> list[Case
         return sample_cases(limit, seed)
     problems: list[str] = []
     name, placed = _open(source, problems)
+    if columns:
+        problems += _column_faults(columns)
+        placed = [_Placed(place, _renamed(record, columns)) for place, record in placed]
     cases = _read(name, placed, problems)
     if problems:
         raise CaseError(problems)
@@ -100,6 +106,23 @@ def _from_parquet(path: Path) -> list[_Placed]:
         reason = " ".join(str(error).split())[:200]
         raise CaseError(f"{path}: must be a Parquet file, got an unreadable one ({reason}): write it again") from error
     return [_Placed(f"record {index}", record) for index, record in enumerate(table.to_pylist())]
+
+
+def _column_faults(columns: Mapping[str, str]) -> list[str]:
+    return [
+        f"columns.{name} must be a field of a case, got column {show(column)} for it: did you mean"
+        f" {nearest(name, KNOWN_KEYS)!r}?"
+        for name, column in columns.items()
+        if name not in KNOWN_KEYS
+    ]
+
+
+def _renamed(record: Any, columns: Mapping[str, str]) -> Any:
+    """Return the fields of a record: those whose columns are named, and those that have their own names."""
+    if not isinstance(record, dict):
+        return record
+    named = {field: record[column] for field, column in columns.items() if column in record}
+    return {key: value for key, value in record.items() if key in KNOWN_KEYS and key not in columns} | named
 
 
 def _read(name: str, placed: list[_Placed], problems: list[str]) -> list[Case]:

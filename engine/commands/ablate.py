@@ -28,12 +28,13 @@ def ablate(
 
     from engine import config as configuration
     from engine.commands.ablating import Ablation, clear_place, make_place, plan_arms
+    from engine.commands.datasets import bring_datasets
     from engine.commands.preparing import default_directory
     from engine.rundir import RunDirectory
 
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     names = [name.strip() for name in arms.split(",") if name.strip()]
-    plans = plan_arms(table, config.parent.absolute(), names)
+    plans = plan_arms(table, config.parent.absolute(), names, bring_datasets(table))
     directory = (out or default_directory(f"{plans['full'].config.name}-ablation")).absolute()
     make_place(directory)
     with RunDirectory(directory).lock():

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from actors.crew import LocalCrew
 from actors.processes import ProcessTable
+from engine.cases.datasets import Dataset
+from engine.commands.keeping import kept_inside, leave_copy
 from engine.commands.lending import Lent, open_run
 from engine.commands.placing import settle
 from engine.commands.preparing import forecast_plan, prepare_models
@@ -32,9 +34,11 @@ OWN: Final = frozenset({REPORT, PICTURE, "driver.lock", "gate.lock", "processes.
 """What lies in an ablation's directory beside its arms."""
 
 
-def plan_arms(table: Mapping[str, Any], base: Path, names: list[str]) -> dict[str, Plan]:
+def plan_arms(
+    table: Mapping[str, Any], base: Path, names: list[str], datasets: Mapping[str, Dataset] | None = None
+) -> dict[str, Plan]:
     """Return the plan of each arm of a configuration, `full` first. Raises InputError with every problem found."""
-    whole = make_plan(table, base)
+    whole = make_plan(table, base, datasets=datasets)
     problems = []
     if whole.config.shards != 1:
         problems.append(f"shards must be 1 in an ablation, got {whole.config.shards}: add replicas instead")
@@ -49,7 +53,8 @@ def plan_arms(table: Mapping[str, Any], base: Path, names: list[str]) -> dict[st
         raise InputError([*problems, *refused.problems]) from None
     if problems:
         raise InputError(problems)
-    return {arm: make_plan(_arm_table(table, arm, own, whole), base) for arm, own in settings.items()}
+    tables = {arm: _arm_table(table, arm, own, whole) for arm, own in settings.items()}
+    return {arm: make_plan(own, base, datasets=datasets) for arm, own in tables.items()}
 
 
 def _settings(whole: Plan, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -107,7 +112,7 @@ class Ablation:
         found = {}
         for arm, plan in arms.items():
             try:
-                found[arm] = _take_up(plan, self.directory / arm)
+                found[arm] = _take_up(kept_inside(plan, self.directory.name), self.directory / arm)
             except InputError as refused:
                 problems += [f"{arm}: {problem}" for problem in refused.problems]
             except ProtocolDrift as changed:
@@ -148,6 +153,7 @@ class Ablation:
         rundir = open_run(plan, self.directory / arm)
         with rundir.lock():
             result = await play(plan, rundir, Lent(crew), panel)
+            leave_copy(rundir, plan.config.corpus, is_hasty=result.interrupted is not None)
         return result.interrupted or (1 if result.num_unplayed else 0)
 
     async def _is_finished(self, arm: str) -> bool:

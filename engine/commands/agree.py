@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
+from engine.run_places import run_to_read
+
 
 def agree(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="FILE_OR_JUDGING...", help="Judgings, and .csv files of people's ratings.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE_OR_JUDGING...", help="Judgings, and .csv files of people's ratings.", parser=run_to_read
+        ),
     ],
     dimension: Annotated[str, typer.Option(metavar="NAME", help="Only this dimension (default: all).")] = "",
     votes: Annotated[bool, typer.Option("--votes", help="The single votes inside a judging are the raters.")] = False,

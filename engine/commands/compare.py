@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeVar
 
 import typer
 
+from engine.run_places import run_to_read
+
 if TYPE_CHECKING:
     from engine.protocol import Section
     from eval.comparison import Comparison, ExamResult
@@ -25,7 +27,7 @@ class Wish(NamedTuple):
 
 def compare(
     directories: Annotated[
-        list[Path], typer.Argument(metavar="A B [C...]", help="Runs of one kind, the oldest first.")
+        list[Path], typer.Argument(metavar="A B [C...]", help="Runs of one kind, the oldest first.", parser=run_to_read)
     ],
     paper: Annotated[
         bool, typer.Option("--paper", help="Exams: also show the published results beside these.")

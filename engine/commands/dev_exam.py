@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from engine import config as configuration
+from engine.cases.datasets import Dataset
 from engine.config_decode import decode
+from engine.config_sections import PrivacyConfig
 from engine.errors import ConfigError, InputError
 from engine.planning import Plan
+from engine.privacy.screening import screen
 from engine.protocols.exam import Score
+from eval.exam import Materials
 from eval.exam.dev import (
     DevExam,
     Resolution,
@@ -26,6 +30,7 @@ from eval.exam.dev import (
     score_run,
 )
 from eval.exposure import overlap_warning, texts_in
+from eval.items import Item
 from eval.statistics.power import Design, decide
 from training.monitors import EXAM_CHANGE, EXAM_POINTS, Rule
 from training.round_log import BEFORE, ExamChange
@@ -38,7 +43,9 @@ def exam_name(number: int) -> str:
     return "exam" if number == BEFORE else f"round-{number}/exam"
 
 
-def plan_with_exam(table: Mapping[str, Any], base: Path) -> tuple[RoundsPlan, DevExam | None]:
+def plan_with_exam(
+    table: Mapping[str, Any], base: Path, datasets: Mapping[str, Dataset] | None = None
+) -> tuple[RoundsPlan, DevExam | None]:
     """Resolve a configuration of rounds and the items of its exam, None without `[exam.tasks]`.
 
     Raises ConfigError with every problem found, rules that the exam cannot decide among them.
@@ -46,13 +53,14 @@ def plan_with_exam(table: Mapping[str, Any], base: Path) -> tuple[RoundsPlan, De
     problems: list[str] = []
     plan = dev = None
     try:
-        plan = plan_rounds(table, base)
+        plan = plan_rounds(table, base, datasets)
     except InputError as refused:
         problems += refused.problems
     settings, _ = decode(ExamSettings, table.get("exam", {}), "exam.")
     if settings is not None and settings.tasks:
         try:
             dev = read_dev_exam(_tables(settings), base)
+            dev = dev if plan is None else screened_exam(dev, plan)
         except InputError as refused:
             problems += refused.problems
     if problems or plan is None:
@@ -60,6 +68,15 @@ def plan_with_exam(table: Mapping[str, Any], base: Path) -> tuple[RoundsPlan, De
     if dev is not None:
         resolution_of(plan.settings, dev)
     return plan, dev
+
+
+def screened_exam(dev: DevExam, plan: RoundsPlan) -> DevExam:
+    """Return the items as they may be kept and put, and note in the plan what was found. Raises InputError."""
+    settings = msgspec.convert(plan.run["privacy"], PrivacyConfig)
+    items, personal = screen(dev.items, Item, settings, "item")
+    (materials,), more = screen([dev.materials], Materials, settings, "examples")
+    plan.personal += personal + more
+    return msgspec.structs.replace(dev, items=tuple(items), materials=materials)
 
 
 def kept_exam(settings: ExamSettings, directory: Path) -> DevExam | None:

@@ -1,4 +1,7 @@
-"""`sandplay fetch`: models into the local cache before anything needs them, here or on all nodes of a cluster."""
+"""`sandplay fetch`: models and data sets into the local cache before anything needs them.
+
+Models come to all nodes of a cluster, data sets to this machine: the driver alone reads them.
+"""
 
 import json
 import sys
@@ -18,14 +21,17 @@ _GIB: Final = 1 << 30
 
 
 def fetch(
-    source: Annotated[str, typer.Argument(metavar="CONFIG.toml|ID", help="A configuration, or a Hugging Face id.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="CONFIG.toml|ID", help="A configuration, an id, or hf:ORG/NAME, a data set."),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")
     ] = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of an ID (default: the newest).")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:
-    """Bring models, and the embedder, into the local cache; with `ray.address` into that of each node."""
+    """Bring models, the embedder and data sets into the local cache; models with `ray.address` into each node's."""
     from engine.errors import InputError
 
     wanted, address = wanted_of(source, overrides or [], revision)
@@ -45,12 +51,17 @@ def fetch(
 def wanted_of(source: str, overrides: list[str], revision: str) -> "tuple[list[Wanted], str | None]":
     """Return what a configuration or an id asks for, and the cluster it is for. Raises InputError."""
     from actors.fetching import Wanted
+    from engine.cases.datasets import is_dataset
+    from engine.commands.datasets import SUFFIXES
     from engine.errors import InputError
 
     path = Path(source)
     if not source.endswith(".toml") and not path.is_file():
         if overrides:
             raise InputError(f"settings go with a configuration, got {overrides[0]!r} for {source}: leave them out")
+        if is_dataset(source):
+            suffixes = tuple(dict.fromkeys(suffix for some in SUFFIXES.values() for suffix in some))
+            return [Wanted(source, "dataset", revision or None, suffixes=suffixes)], None
         return [Wanted(source, revision=revision or None)], None
     if revision:
         raise InputError(f"--revision goes with a Hugging Face id, got {revision!r}: set models.NAME.revision instead")
@@ -60,6 +71,7 @@ def wanted_of(source: str, overrides: list[str], revision: str) -> "tuple[list[W
 def _wanted_by(path: Path, overrides: list[str]) -> "tuple[list[Wanted], str | None]":
     from actors.fetching import Wanted
     from engine import config as configuration
+    from engine.commands.datasets import SUFFIXES, dataset_sources
     from engine.commands.preparing import located
     from engine.config_sections import VllmConfig
     from engine.errors import InputError
@@ -74,8 +86,10 @@ def _wanted_by(path: Path, overrides: list[str]) -> "tuple[list[Wanted], str | N
     ]
     if "embedder" in table and config.embedder.kind == "local":
         wanted.append(Wanted(config.embedder.model, "embedder"))
+    for section, (source, revision) in dataset_sources(table).items():
+        wanted.append(Wanted(source, "dataset", revision, suffixes=SUFFIXES[section]))
     if not wanted:
-        raise InputError(f"a configuration must have a local model to be fetched for, got none in {path}")
+        raise InputError(f"a configuration must have a local model or a data set to be fetched, got none in {path}")
     return list(dict.fromkeys(wanted)), config.ray.address
 
 
@@ -86,12 +100,15 @@ def _fetch(wanted: "list[Wanted]", address: str | None) -> "Mapping[str, NodeAns
     from actors.fetching import NodeAnswer, fetch_all, fetch_on_nodes
     from actors.processes import ProcessTable
 
-    if address is None:
-        return {HERE: fetch_all(wanted)}
+    here = [one for one in wanted if address is None or one.kind == "dataset"]
+    answers: dict[str, NodeAnswer] = {HERE: fetch_all(here)} if here else {}
+    if address is None or len(here) == len(wanted):
+        return answers
     with TemporaryDirectory(prefix="sandplay-") as scratch:
         table = ProcessTable(Path(scratch) / "processes.json")
-        found: Mapping[str, NodeAnswer] = asyncio.run(fetch_on_nodes(wanted, address, table, _say))
-        return found
+        elsewhere = [one for one in wanted if one not in here]
+        found: Mapping[str, NodeAnswer] = asyncio.run(fetch_on_nodes(elsewhere, address, table, _say))
+        return {**answers, **found}
 
 
 def _line(one: "Fetched") -> str:

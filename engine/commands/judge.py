@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from engine.run_places import READ, run_to_read
+
 
 def judge(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR|URI", help=READ, parser=run_to_read)],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[a.b=c]...", help="Settings of the judging, e.g. protocol.num_judges=5."),

@@ -4,17 +4,19 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from engine.config import Config
 from engine.config_sections import VllmConfig
 from engine.dryrun import Forecast, forecast, refuse_overflow
+from engine.egress import Outlet, outlets, refusals
 from engine.planning import Plan
+from engine.privacy.screening import Screened
 
 COMMITS: Final = "inputs/commits.json"
-"""Which commit of the hub each model of a run is, where it comes from there."""
+"""Which commit of the hub each model and data set of a run is, where it comes from there."""
 
 
 def default_directory(name: str) -> Path:
@@ -28,22 +30,30 @@ def located(model: str, base: Path) -> str:
     return str((base / Path(model).expanduser()).absolute()) if model.startswith((".", "/", "~")) else model
 
 
-def prepare_models(plan: Plan, kept: Mapping[str, str] | None = None, *, is_dry: bool = False) -> dict[str, Path]:
+def prepare_models(
+    plan: Plan, kept: Mapping[str, str] | None = None, *, is_dry: bool = False, more: Sequence[Outlet] = ()
+) -> dict[str, Path]:
     """Make the local models of a plan ready; return their directories by name. Raises InputError with all problems.
 
-    `kept` holds the commits that a run began with: it goes on with these. A dry run downloads nothing and leaves out
-    what is not there.
+    The door that every run comes through: one whose texts, or `more` that goes with it, would leave without leave is
+    refused. `kept` holds the commits that a run began with: it goes on with these. A dry run refuses nothing for where
+    its texts go; neither it nor a run that is refused for that downloads anything, and what is not there is left out.
     """
     from actors.hub import NotCached
     from engine.errors import InputError
 
+    say_personal(plan.personal)
     paths: dict[str, Path] = {}
-    problems = engine_problems(plan.config)
+    leaving = [] if is_dry else refusals([*outlets(plan.config, plan.spec), *more], plan.config.privacy.egress)
+    problems = [*leaving, *engine_problems(plan.config)]
     for name, model in plan.config.models.items():
         if isinstance(model, VllmConfig) and name in plan.config.roles.values():
             try:
-                paths[name] = prepare_one(name, model, (kept or {}).get(name), is_local_only=is_dry)
+                is_local_only = is_dry or bool(leaving)
+                paths[name] = prepare_one(name, model, (kept or {}).get(name), is_local_only=is_local_only)
             except NotCached as missing:
+                if leaving:
+                    continue
                 if not is_dry:
                     problems += [f"models.{name}: {missing}"]
                 else:
@@ -53,6 +63,14 @@ def prepare_models(plan: Plan, kept: Mapping[str, str] | None = None, *, is_dry:
     if problems:
         raise InputError(problems)
     return paths
+
+
+def say_personal(personal: Screened) -> None:
+    """Say what of data that was read in looks personal or secret, if anything does."""
+    from engine.transcript import printable
+
+    if sentence := personal.sentence:
+        print(printable(f"warning: {sentence}", markup=False), file=sys.stderr)
 
 
 def prepare_one(name: str, model: VllmConfig, commit: str | None = None, *, is_local_only: bool = False) -> Path:
@@ -75,11 +93,12 @@ def engine_problems(config: Config) -> list[str]:
     return [problem for name, table in tables.items() for problem in unknown_problems(f"models.{name}", table, known)]
 
 
-def commit_files(paths: Mapping[str, Path]) -> dict[str, bytes]:
-    """Return the file of a run directory that says which commits its models are, if any comes from the hub."""
+def commit_files(paths: Mapping[str, Path], datasets: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    """Return the file of a run directory that says which commits its models and data sets are, if any is of the hub."""
     from actors.hub import commit_of
 
     found = {name: commit for name, path in paths.items() if (commit := commit_of(path)) is not None}
+    found |= datasets or {}
     return {COMMITS: json.dumps(found).encode()} if found else {}
 
 

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.run_places import run_to_read
+
 if TYPE_CHECKING:
     from engine.commands.serve import Serving
     from eval.quality.figures import CorpusFigures
 
 
 def quality(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs, or a run of rounds.")],
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR|URI...", help="Runs, or a run of rounds.", parser=run_to_read)
+    ],
     embed: Annotated[bool, typer.Option("--embed", help="Also measure diversity by embeddings (starts Ray).")] = False,
     under: Annotated[
         Path | None,

@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.run_places import READ, run_to_read
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.config_sections import LimitsConfig
+    from engine.limits import Spent
     from engine.protocol import ProtocolSpec, Section
     from engine.rundir import RunDirectory
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR|URI", help=READ)],
     episodes: Annotated[int, typer.Option(min=0, help="Read at most that many episodes whole; 0: all.")] = 2000,
+    to: Annotated[Path | None, typer.Option(help="Where to write (default: into the run; a URI needs it).")] = None,
 ) -> None:
     """Write report.html into a run, also one that is unfinished or being played."""
     from engine.commands.rounds import is_rounds
@@ -23,17 +28,22 @@ def report(
     from engine.report.writing import write_report
     from engine.rundir import RunDirectory
     from engine.show import protocol_of
+    from engine.targets import is_uri
 
-    if is_rounds(directory):
+    if is_uri(directory) and to is None:
+        raise InputError("the page of a run at a target needs a place, got none: add --to report.html")
+    place = run_to_read(directory)
+    if is_rounds(place):
         raise InputError(
             f"must be one run, got the rounds of {directory}: name a run in it, such as {directory}/round-0"
         )
-    rundir = RunDirectory.open(directory)
+    rundir = RunDirectory.open(place)
     spec = protocol_of(rundir)
     try:
-        print(write_report(rundir, spec, size=episodes, sections=_result(rundir, spec)))
+        print(write_report(rundir, spec, size=episodes, sections=_result(rundir, spec), to=to))
     except OSError as error:
-        raise InputError(f"report.html must be writable, got {error}: check the owner of {rundir.path}") from error
+        where = rundir.path if to is None else to
+        raise InputError(f"report.html must be writable, got {error}: check the owner of {where}") from error
 
 
 def _result(rundir: "RunDirectory", spec: "ProtocolSpec") -> "Sequence[Section]":
@@ -50,14 +60,22 @@ def _result(rundir: "RunDirectory", spec: "ProtocolSpec") -> "Sequence[Section]"
 
 
 def leave_report(
-    rundir: "RunDirectory", spec: "ProtocolSpec", *, state: str, size: int, sections: "Sequence[Section]" = ()
+    rundir: "RunDirectory",
+    spec: "ProtocolSpec",
+    *,
+    state: str,
+    size: int,
+    sections: "Sequence[Section]" = (),
+    limits: "LimitsConfig | None" = None,
+    spent: "Spent | None" = None,
 ) -> None:
     """Write the page at the end of a run; what keeps it from being written is said, and never fails the run."""
+    from engine.api_keys import hide
     from engine.report.writing import write_report
     from engine.transcript import one_line
 
     try:
-        write_report(rundir, spec, state=state, size=size, sections=sections)
+        write_report(rundir, spec, state=state, size=size, sections=sections, limits=limits, spent=spent)
     except Exception as problem:  # noqa: BLE001 - hooks of a protocol are anybody's code, and the run itself is whole
-        said = one_line(f"{type(problem).__name__}: {problem}", 300)
+        said = one_line(hide(f"{type(problem).__name__}: {problem}"), 300)
         print(f"report.html is not written: {said}", file=sys.stderr)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.config import Config
+    from engine.egress import Outlet
     from eval.exam.dev import DevExam, Resolution
     from training.round_log import RoundLog
     from training.round_planning import RoundsPlan
@@ -26,21 +27,30 @@ def rounds(
 ) -> None:
     """Play rounds: generate, train on what was played, swap the checkpoint in, examine it, keep it or roll back."""
     from engine import config as configuration
+    from engine.commands.datasets import bring_datasets
     from engine.commands.dev_exam import plan_with_exam
-    from engine.commands.preparing import commit_files, default_directory, forecast_plan, prepare_models
+    from engine.commands.preparing import (
+        commit_files,
+        default_directory,
+        forecast_plan,
+        prepare_models,
+        say_personal,
+    )
     from engine.planning import make_plan
 
     base = config.parent.absolute()
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
-    plan, dev = plan_with_exam(table, base)
-    first = make_plan(plan.run, base)
-    paths = prepare_models(first)
+    datasets = bring_datasets(table)
+    plan, dev = plan_with_exam(table, base, datasets)
+    first = make_plan(plan.run, base, datasets=datasets)
+    say_personal(plan.personal)
+    paths = prepare_models(first, more=rounds_outlets(plan, first.config))
     forecast_plan(first, paths)
     if dev is not None:
         forecast_plan(dev.plan(plan.run, plan.model, base), paths)
     settle_rounds(plan, first.config, paths)
     directory = (out or default_directory(str(plan.run["name"]))).absolute()
-    create(directory, plan, dev, commit_files(paths))
+    create(directory, plan, dev, commit_files(paths, first.commits))
     _go(plan, directory, paths, as_json)
 
 
@@ -65,9 +75,23 @@ def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoRet
         for table in rundir.process_tables():
             ProcessTable(table).end_left_overs()
     first = plan.round(directory, 0)
-    paths = prepare_models(first, kept_commits(directory))
+    paths = prepare_models(first, kept_commits(directory), more=rounds_outlets(plan, first.config))
     settle_rounds(plan, first.config, paths)
     _go(plan, directory, paths, as_json)
+
+
+def rounds_outlets(plan: "RoundsPlan", config: "Config") -> "list[Outlet]":
+    """Return where texts go beside those of the dialogues: to who is examined, and to who trains."""
+    import msgspec
+
+    from engine.egress import outlets, tuning_outlet
+    from engine.protocols.exam import PROTOCOL as EXAM
+    from eval.exam import PROTOCOL as ITEMS
+
+    spec = ITEMS if plan.settings.exam.tasks else EXAM
+    examined = msgspec.structs.replace(config, roles=dict.fromkeys(spec.roles, plan.model))
+    found = outlets(examined, spec, "exam") if plan.settings.exam.tasks or plan.items else []
+    return [*found, *([tuning_outlet(config, plan.model)] if plan.is_hosted else [])]
 
 
 def settle_rounds(plan: "RoundsPlan", config: "Config", models: "Mapping[str, Path]") -> None:
@@ -124,6 +148,7 @@ def _go(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], as_json: bo
 
     resolution = _say_exam(plan, directory)
     with RunDirectory(directory).lock():
+        _note_egress(plan, directory)
         log = RoundLog.open(directory / FILE)
         try:
             interrupted = uvloop.run(_play(plan, directory, paths, log))
@@ -136,6 +161,18 @@ def _go(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], as_json: bo
         sys.exit(interrupted)
     _show(log, directory, as_json, resolution)
     sys.exit(0)
+
+
+def _note_egress(plan: "RoundsPlan", directory: Path) -> None:
+    """Note where the texts of all rounds go, those that are trained on among them."""
+    import time
+
+    from engine.egress import outlets
+    from engine.egress_log import note_egress
+
+    first = plan.round(directory, 0)
+    found = [*outlets(first.config, first.spec), *rounds_outlets(plan, first.config)]
+    note_egress(directory, first.config.privacy.egress, found, time.time())
 
 
 def _say_exam(plan: "RoundsPlan", directory: Path) -> "Resolution | None":
@@ -157,7 +194,7 @@ async def _play(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], log
     import asyncio
 
     from engine.commands.stages import LocalStages
-    from engine.interrupt import Interrupt
+    from engine.interrupt import COPY_GRACE_S, GRACE_S, Interrupt
     from engine.panel import make_panel
     from training.rounds import Rounds
 
@@ -166,7 +203,8 @@ async def _play(plan: "RoundsPlan", directory: Path, paths: dict[str, Path], log
     task: asyncio.Future[Any] = asyncio.ensure_future(
         Rounds(log, stages, plan.settings.rounds, panel.say).run(), loop=asyncio.get_running_loop()
     )
-    with Interrupt(lambda: stages.stop(task), stages.abort) as interrupt:
+    grace_s = COPY_GRACE_S if plan.round(directory, 0).config.journal.local_dir else GRACE_S
+    with Interrupt(lambda: stages.stop(task), stages.abort, grace_s) as interrupt:
         try:
             await task
         except (asyncio.CancelledError, Exception):

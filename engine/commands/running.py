@@ -6,6 +6,7 @@ Both end the process with the run's exit code, after saying what came of it.
 import json
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,14 +14,17 @@ from typing import Any, NoReturn
 import msgspec
 
 from engine.bill import make_bill
+from engine.commands.keeping import leave_copy, look_at_target, refuse_target
 from engine.commands.placing import settle
 from engine.commands.preparing import commit_files, forecast_plan, kept_commits, prepare_models
 from engine.commands.report import leave_report
 from engine.config_sections import prices_of
 from engine.corpus import Corpus
+from engine.egress_log import note_run
 from engine.endscreen import print_endscreen, print_report
 from engine.errors import JournalError
 from engine.journal import Journal
+from engine.journal_local import bring_home, is_away
 from engine.limits import Reached
 from engine.panel import make_panel
 from engine.planning import Plan, freeze
@@ -47,9 +51,11 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     placement = await settle(plan.config, set(plan.config.roles.values()), models=paths)
     crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
-    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths))
+    await look_at_target(out, plan.config.corpus)
+    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
     with rundir.lock():
         try:
+            _note_for_shards(plan, rundir)
             result = await _play(plan, rundir, crew, paths, [])
         except BaseException:
             if await _has_started(rundir, plan.config.shards):
@@ -69,6 +75,7 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     progress = await read_progress(plan, rundir)
     extra = retry_keys(progress.ended) if retry_failed else []
     is_finished = progress.is_finished(plan) and not extra
+    refuse_target(plan.config)  # a finished run asks nobody, and is copied all the same
     paths = {} if is_finished else prepare_models(plan, kept_commits(rundir.path))
     serving = {} if is_finished else read_serving(rundir)
     needed = {**paths, **{f"{name}, as served": path for name, path in serving.items()}}
@@ -77,12 +84,19 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     if not is_finished:
         forecast_plan(plan, paths)
         await crew.check()
+        _note_for_shards(plan, rundir)
     try:
         result = await _play(plan, rundir, crew, paths, extra)
     except BaseException:
         _say_resume(rundir)
         raise
     finish(plan, rundir, result, as_json)
+
+
+def _note_for_shards(plan: Plan, rundir: RunDirectory) -> None:
+    """Note where texts go, which a run of a single scheduler does itself."""
+    if plan.config.shards > 1:
+        note_run(plan, rundir.path, time.time())
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -101,7 +115,9 @@ async def read_progress(plan: Plan, rundir: RunDirectory) -> Progress:
     ended = Ledger(plan.roster())
     num_live = 0
     for index in range(plan.config.shards):
-        journal = Journal.open(rundir, index=index, ended=ended)
+        # One that lives on another node stays there; what its copy says goes for the moment.
+        bring_home(rundir, index)
+        journal = Journal.open(rundir, index=index, exclusive=True, ended=ended)
         num_live += len(journal.live())
         await journal.close()
     return Progress(ended, num_live)
@@ -123,7 +139,9 @@ async def _has_started(rundir: RunDirectory, num_journals: int) -> bool:
     """Whether any episode was ever admitted; when that cannot be told, nothing is thrown away."""
     for index in range(num_journals):
         try:
-            journal = Journal.open(rundir, index=index)
+            if is_away(rundir, index):
+                return True
+            journal = Journal.open(rundir, index=index, exclusive=True)
             await journal.close()
         except JournalError:
             return True
@@ -147,7 +165,10 @@ def finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> N
         state=FINISHED if is_whole else open_state(rundir),
         size=AT_END if result.interrupted is None else IN_HASTE,
         sections=report.sections if report else (),
+        limits=plan.config.limits,
+        spent=result.spent,
     )
+    summary |= leave_copy(rundir, plan.config.corpus, is_hasty=result.interrupted is not None)
     if as_json:
         print(json.dumps(summary | (report.figures if report else {})), flush=True)
     elif report is not None:

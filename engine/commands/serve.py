@@ -5,7 +5,6 @@ killed one left alive is ended when the next one starts.
 """
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -32,7 +31,6 @@ TABLES: Final = ("models", "ray", "scheduler")
 ROLE: Final = "assistant"
 CLOSING_S: Final = 30.0
 """Seconds that replicas and Ray get to end by themselves: nothing is lost while they do, unlike in a run."""
-LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -57,6 +55,7 @@ def serve(
     from engine.commands.preparing import engine_problems, kept_commits, prepare_one
     from engine.endpoint.server import bind
     from engine.errors import InputError
+    from engine.hosts import is_loopback_host
 
     plan = plan_serving(source, overrides or [], model)
     key, where = read_key(key_env)
@@ -65,7 +64,7 @@ def serve(
     kept = kept_commits(plan.checkpoint.parent.parent) if plan.checkpoint is not None else {}
     path = prepare_one(plan.pool, plan.model, kept.get(plan.pool))
     with bind(host, port) as bound:
-        if host not in LOOPBACK:
+        if not is_loopback_host(host):
             say(f"{host} may be reached from other machines: the connection is not encrypted, the key is all there is")
         uvloop.run(_serve(plan, path, Door(bound, key, where, max_inflight, as_json)))
 
@@ -161,15 +160,11 @@ def read_key(key_env: str) -> tuple[str, str]:
     """Return the key and where it is from: a variable's name, or "" for one made here. Raises InputError."""
     import secrets
 
-    from engine.errors import InputError
+    from engine import api_keys
 
     if not key_env:
         return f"sk-{secrets.token_urlsafe(24)}", ""
-    key = os.environ.get(key_env, "").strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        found = "one that no header can carry" if key else "nothing"
-        raise InputError(f"{key_env} must hold the key of the endpoint, got {found}: export {key_env}=...")
-    return key, key_env
+    return api_keys.read_key(key_env, "the endpoint", "--key-env"), key_env
 
 
 async def _serve(plan: Serving, path: Path, door: Door) -> None:

@@ -18,21 +18,26 @@ import msgspec
 from actors.crew import LocalCrew
 from actors.processes import ProcessTable
 from engine.backend import Completion, Request
+from engine.bill import make_bill, total_cost
 from engine.checkpoints import CheckpointError, Registry
 from engine.commands.dev_exam import exam_name, exam_plan, kept_exam, row_warning, score_exam
+from engine.commands.keeping import kept_inside, leave_copy
 from engine.commands.lending import Lent, open_run
 from engine.commands.preparing import forecast_plan
 from engine.commands.report import leave_report
 from engine.commands.trainer import SAMPLES, Trainer
+from engine.config_sections import prices_of
 from engine.corpus import Corpus
 from engine.errors import RunError
 from engine.panel import Panel, make_panel
 from engine.planning import Plan
+from engine.prices import rounded
 from engine.protocols.exam import Score, score
 from engine.report.writing import AT_END, FINISHED, IN_HASTE, open_state
 from engine.run import Run
 from engine.rundir import RunDirectory
 from engine.steps import Sampling
+from engine.totals import Totals
 from engine.views import Message
 from training.feeder import Feeder
 from training.monitors import diversity_gain, measure_log
@@ -90,6 +95,7 @@ class LocalStages:
                 await run.play()
                 if run.num_open:
                     raise RunError(f"{name} was stopped with {run.num_open} episodes to play")
+                await run.journal.seal()  # what lives on this node's disk alone is shown only then
                 feeder.finish()
                 await feeding
             result = run.result(None)
@@ -101,11 +107,14 @@ class LocalStages:
             version=version,
             episodes=result.episodes,
             weights=tuple(sorted(weights)),
+            cost=_cost(plan, result.after),
         )
 
     def _run(self, plan: Plan, name: str) -> "_Running":
         assert self._crew is not None
-        return _Running(self, plan, open_run(plan, self._directory / name), Lent(self._crew))
+        return _Running(
+            self, kept_inside(plan, self._directory.name), open_run(plan, self._directory / name), Lent(self._crew)
+        )
 
     async def sample(self, number: int) -> Sampled:
         """Measure the rows of a round."""
@@ -222,9 +231,18 @@ class LocalStages:
             await run.play()
             if run.num_open:
                 raise RunError(f"the exam was stopped with {run.num_open} items to answer")
+            cost = _cost(self._exam, run.result(None).after)
         found, change = self._score(run.rundir, number, against)
         elapsed_s = time.monotonic() - begun
-        return Examined(round=number, at=time.time(), elapsed_s=elapsed_s, version=version, score=found, change=change)
+        return Examined(
+            round=number,
+            at=time.time(),
+            elapsed_s=elapsed_s,
+            version=version,
+            score=found,
+            change=change,
+            cost=cost,
+        )
 
     def _score(self, rundir: RunDirectory, number: int, against: int | None) -> tuple[Score, ExamChange | None]:
         """Score an exam that was put; one of items leaves its own report as well."""
@@ -285,6 +303,13 @@ class _Running:
         rundir, is_open = self._run.rundir, self._run.num_open > 0
         state = open_state(rundir) if is_open else FINISHED
         leave_report(rundir, self._run.plan.spec, state=state, size=IN_HASTE if is_open else AT_END)
+        leave_copy(rundir, self._run.plan.config.corpus, is_hasty=is_open)
+
+
+def _cost(plan: Plan, totals: Totals) -> float | None:
+    """Return what a run's terminal episodes cost, None where no model has prices."""
+    prices = {name: prices_of(model) for name, model in plan.config.models.items()}
+    return rounded(total_cost(row.cost for row in make_bill(totals, plan.config.roles, prices)))
 
 
 def _read_log(path: Path) -> tuple[list[dict[str, Any]], Any]:

@@ -14,13 +14,18 @@ from typing import Any, Final
 import msgspec
 
 from engine.config import read_table
+from engine.config_sections import LimitsConfig
 from engine.corpus import Corpus
+from engine.egress_log import Noted, read_egress
 from engine.files import write_atomic
+from engine.limits import Spent
 from engine.page.markup import heading, page, pairs_table, paragraph
 from engine.panel import duration
 from engine.protocol import ProtocolSpec, Section
 from engine.report.blocks import by_purpose, by_role, figure, of_episodes, over_time, spread
+from engine.report.costs import Costs, of_costs, read_costs
 from engine.report.failures import Failures, of_failures, read_failures
+from engine.report.leaving import of_egress
 from engine.report.tally import Tally
 from engine.report.timeline import Timeline
 from engine.report.transcripts import section, transcripts
@@ -52,6 +57,8 @@ class Reading(msgspec.Struct, kw_only=True):
     tally: Tally
     failures: Failures
     timeline: Timeline
+    costs: Costs
+    egress: list[Noted]
 
     @property
     def models(self) -> dict[str, str]:
@@ -67,23 +74,38 @@ def write_report(
     state: str = "",
     size: int = ON_DEMAND,
     sections: Sequence[Section] = (),
+    limits: LimitsConfig | None = None,
+    spent: Spent | None = None,
+    to: Path | None = None,
 ) -> Path:
-    """Write `report.html` and return its path; at most `size` episodes are read whole (0: all).
+    """Write `report.html` and return its path, `to` another place than the run if wanted.
+
+    At most `size` episodes are read whole (0: all).
 
     `spec` is the run's protocol, looked up when it is not at hand; `state` says how the run stands, for a driver that
-    knows; `sections` are what the protocol reports of a finished run. Raises JournalError when something kept is
+    knows, as it does the `limits` in force and what was `spent`; `sections` are what the protocol reports of a finished
+    run. Raises JournalError when something kept is
     damaged, InputError for a broken configuration, OSError, and whatever the protocol's own hooks raise.
     """
-    read = _read(rundir, protocol_of(rundir) if spec is None else spec, state, size)
-    write_atomic(rundir.report, report_page(read, sections).encode())
-    return rundir.report
+    read = _read(rundir, protocol_of(rundir) if spec is None else spec, state, size, limits, spent)
+    place = rundir.report if to is None else to
+    write_atomic(place, report_page(read, sections).encode())
+    return place
 
 
-def _read(rundir: RunDirectory, spec: ProtocolSpec, state: str, size: int) -> Reading:
+def _read(
+    rundir: RunDirectory,
+    spec: ProtocolSpec,
+    state: str,
+    size: int,
+    limits: LimitsConfig | None,
+    spent: Spent | None,
+) -> Reading:
     corpus, table = Corpus.open(rundir), read_table(rundir.config)
     tally = Tally(spec)
     tally.update(corpus.sample(size) if size else corpus)
     total = num_episodes(rundir, table)
+    timeline = Timeline.read([rundir.metrics_of(journal) for journal in corpus.journals or [0]])
     return Reading(
         rundir=rundir,
         spec=spec,
@@ -93,7 +115,9 @@ def _read(rundir: RunDirectory, spec: ProtocolSpec, state: str, size: int) -> Re
         state=state or state_of(rundir, corpus.totals.episodes, total),
         tally=tally,
         failures=read_failures(corpus),
-        timeline=Timeline.read([rundir.metrics_of(journal) for journal in corpus.journals or [0]]),
+        timeline=timeline,
+        costs=read_costs(table, corpus.totals, timeline.played_s, limits, spent),
+        egress=read_egress(rundir.path),
     )
 
 
@@ -125,11 +149,13 @@ def report_page(read: Reading, sections: Sequence[Section] = ()) -> str:
         pairs_table(_figures(read)),
         paragraph(_looked_at(read), "dim"),
         *own,
+        of_costs(read.costs),
         over_time(read.timeline),
         by_role(tally, read.models),
         by_purpose(tally),
         of_episodes(tally),
         of_failures(failures, tally.attempts, read.totals.failed),
+        of_egress(read.egress),
         transcripts("Episodes, drawn at random", tally.transcripts.items, read.spec),
         transcripts("Failed episodes, drawn at random", failures.records, read.spec),
     )

@@ -100,10 +100,11 @@ def _records(directory: Path | None) -> "list[EpisodeRecord]":
 
 
 def _run(table: dict[str, Any], base: Path, settings: "Settings") -> "Prediction":
+    from engine.commands.datasets import bring_datasets
     from engine.planning import make_plan
     from engine.simulation.shards import simulate_run
 
-    return simulate_run(make_plan(table, base), settings)
+    return simulate_run(make_plan(table, base, datasets=bring_datasets(table)), settings)
 
 
 def _print_one(prediction: "Prediction", as_json: bool) -> None:

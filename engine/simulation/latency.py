@@ -159,8 +159,17 @@ def write_steps(path: Path, steps: Iterable[StepRecord]) -> None:
     path.write_bytes(b"".join(msgspec.json.encode(step) + b"\n" for step in steps))
 
 
+class _Kept(msgspec.Struct):
+    """The part of a kept speed (`engine.speed`) that simulations need; None in a file of coefficients alone."""
+
+    coefficients: Coefficients | None = None
+
+
 def read_coefficients(name: str) -> Coefficients:
-    """Return a preset by name, coefficients from a JSON file, or a fit to a JSONL file of steps. Raises InputError."""
+    """Return a preset by name, coefficients from a JSON file, or a fit to a JSONL file of steps. Raises InputError.
+
+    The file may be one that `sandplay calibrate --speed` kept.
+    """
     if name in PRESETS:
         return PRESETS[name]
     path = Path(name)
@@ -168,8 +177,9 @@ def read_coefficients(name: str) -> Coefficients:
         raise InputError(f"coefficients must be a file or one of {', '.join(PRESETS)}, got {name!r}")
     if path.suffix == ".jsonl":
         return fit(read_steps(path), source=f"fitted to {path.name}")
+    data = path.read_bytes()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Coefficients)
+        return msgspec.json.decode(data, type=_Kept).coefficients or msgspec.json.decode(data, type=Coefficients)
     except (msgspec.DecodeError, ValueError) as error:
         raise InputError(f"{path} must hold coefficients as JSON, got: {error}") from None
 

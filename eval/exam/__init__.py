@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.protocol import STRAIGHT, ProtocolSpec, Report, Setting
+from engine.protocol import EMBEDDER, STRAIGHT, ProtocolSpec, Report, Setting, Sight
 from engine.protocols.texts import Catalog, Texts
 from engine.rundir import RunDirectory
 from engine.steps import Choice, Generate, Protocol, Reply, Sampling, ask, enter, parallel, similar
@@ -25,6 +25,7 @@ from eval.items import Item, Shot, reordered
 from eval.tasks import find_task
 
 EXAMINEE: Final = "examinee"
+SHOWN: Final = Sight(hidden=False, transcript=False, note="items, and examples with their answers")
 MAX_CANDIDATES: Final = 64
 """Examples that an item is compared with when the nearest are wanted: a pool that is larger is drawn from."""
 
@@ -186,6 +187,7 @@ PROTOCOL: Final = ProtocolSpec(
     name="items",
     session=sit,
     roles=(EXAMINEE,),
+    sees={EXAMINEE: SHOWN, EMBEDDER: SHOWN},
     rules=ItemRules,
     case=Item,
     shared=Materials,

@@ -47,7 +47,7 @@ class DevExam(msgspec.Struct, frozen=True, kw_only=True):
     def plan(self, run: Mapping[str, Any], model: str, base: Path) -> Plan:
         """Return the plan of putting all items to a model, given the tables of a run. Raises InputError."""
         cases = {"source": GIVEN, "limit": 0, "repeats": 1}
-        own = {"protocol": self.protocol, "roles": {EXAMINEE: model}, "cases": cases, "prompts": ""}
+        own = {"protocol": self.protocol, "roles": {EXAMINEE: model}, "cases": cases, "prompts": "", "principles": {}}
         return make_plan({**run, **own}, base, given=Given(list(self.items), self.materials))
 
 

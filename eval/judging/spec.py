@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.protocol import STRAIGHT, ProtocolSpec, Report, Section, Setting
+from engine.protocol import STRAIGHT, ProtocolSpec, Report, Section, Setting, Sight
 from engine.record import EpisodeRecord
 from engine.rundir import RunDirectory
 from engine.steps import Protocol, enter, parallel
@@ -79,7 +79,8 @@ def _report(rundir: RunDirectory) -> Report:
 def spec_for(rules: JudgeRules) -> ProtocolSpec:
     """Return the protocol as these rules need it: the roles of their pipeline, the text of their own rubric."""
     texts = (*CATALOG.paths, find_rubric(rules.rubric))
-    return msgspec.structs.replace(PROTOCOL, roles=rules.roles, texts=texts)
+    sees = dict.fromkeys(rules.roles, Sight(hidden=bool(load_rubric(rules.rubric).case_fields)))
+    return msgspec.structs.replace(PROTOCOL, roles=rules.roles, texts=texts, sees=sees)
 
 
 PROTOCOL: Final = ProtocolSpec(

@@ -1,5 +1,6 @@
 """Factories for the tests of what is kept."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +58,18 @@ def play(journal: Journal, name: str, num_steps: int = 2, status: Status = "comp
 def put_part(run: RunDirectory, extent: Extent, records: Sequence[EpisodeRecord]) -> Part:
     """Write records as the next part, which no manifest names yet."""
     return keep_part(run, *form_part(extent.next_file, records))
+
+
+async def crash(journal: Journal, *others: Path) -> None:
+    """Leave the run, and directories beside it, as a kill would once all that was recorded is durable."""
+    await journal.flush()
+    places = (journal.rundir.path, *others)
+    for place in places:
+        shutil.copytree(place, place.with_name(place.name + ".left"), ignore=shutil.ignore_patterns("*-shm", "copy.db"))
+    await journal.close()
+    for place in places:
+        shutil.rmtree(place)
+        place.with_name(place.name + ".left").rename(place)
 
 
 def disk_size(run: RunDirectory) -> int:

@@ -50,6 +50,8 @@ def test_all_problems_come_at_once_with_value_and_remedy() -> None:
     ("table", "message"),
     [
         (TABLE | {"scheduler": {"max_live": 0}}, "scheduler.max_live must be >= 1, got 0"),
+        (TABLE | {"journal": {"copy_every_s": 0}}, "journal.copy_every_s must be >= 0.1, got 0"),
+        (TABLE | {"journal": {"local_dir": "scratch"}}, "journal.local_dir must be absolute or begin with ~ or $"),
         (TABLE | {"cases": {"repeats": 0}}, "cases.repeats must be >= 1, got 0"),
         (TABLE | {"roles": {"patient": "nobody"}}, "roles.patient must name a model, got 'nobody'"),
         ({"roles": {}}, "no model is configured"),
@@ -146,7 +148,7 @@ def test_identity_may_not_change_but_operation_may() -> None:
 @given(st.sampled_from(sorted(flatten(to_table(load(TABLE), Rules())))))
 def test_every_field_is_one_or_the_other(name: str) -> None:
     assert is_operational(name) == (
-        name.startswith(("scheduler.", "limits.", "ray.", "models.base."))
+        name.startswith(("scheduler.", "journal.", "limits.", "ray.", "corpus.", "privacy.egress", "models.base."))
         and name not in ("models.base.model", "models.base.kind")
     ) or name.startswith("embedder.")
 

@@ -1,11 +1,13 @@
 """Planning rounds: every problem at once, cases parted once and for all, only what may change changes on resume."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from engine.cases.datasets import Dataset
 from engine.config import read_table
 from engine.errors import ConfigError, InputError
 from engine.files import write_atomic
@@ -191,3 +193,18 @@ def test_tables_survive_a_round_trip_with_their_rules() -> None:
     assert settings.rounds == RoundsSettings(rules=rules) and settings.training.threads == 2
     assert read_settings(to_table(settings)) == settings
     assert CONFIG == "rounds.toml"
+
+
+def test_principles_of_the_hub_are_kept_for_all_rounds(tmp_path: Path) -> None:
+    source = tmp_path / "experts.json"
+    source.write_text(json.dumps({f"e{number}": ["Hesitate."] for number in range(5)}), "utf-8")
+    datasets = {"principles": Dataset(source, "c" * 40)}
+    planned = plan_rounds(make_table(principles={"source": "hf:org/experts"}), ROOT, datasets)
+    directory = keep(planned, tmp_path / "rounds")
+    source.unlink()
+    plan = replan(directory, [])
+    assert plan.run["principles"]["source"] == "hf:org/experts"
+    assert [group.id for group in plan.round(directory, 1).principles] == ["e0", "e1", "e2", "e3", "e4"]
+    assert plan.exam(directory).config.principles.source == "bundled"
+    with pytest.raises(ConfigError, match="principles.source must be a file or a word here, got hf:org/experts"):
+        plan_rounds(make_table(principles={"source": "hf:org/experts"}), ROOT)

@@ -51,7 +51,7 @@ def test_the_table_says_what_each_round_came_to() -> None:
     assert first == {
         **{"round": "0", "played on": "base", "episodes": "6", "rows": "30", "labels": "2"},
         **{"top label": f"{HOSTILE} (80%)", "duplicates": "-", "loss": "2.1", "held-out loss": "2.500 to 2.250"},
-        **{"exam": "30% (22% to 40%)", "changed": "3 of 4", "decision": "keep"},
+        **{"exam": "30% (22% to 40%)", "changed": "3 of 4", "cost": "-", "decision": "keep"},
     }
     assert second["decision"] == "roll back: held_out_ratio must be at most 1.05, got 1.5: roll back"
     assert third["decision"] == "-" and third["played on"] == "r0"
@@ -80,6 +80,17 @@ def test_a_comparison_stands_beside_the_score_with_what_the_exam_can_show() -> N
     assert "<p>The exam&#x27;s &lt;100&gt; items.</p>" in text
     assert "As measured between base and round 0, 20% of 100 items differ, at which the exam shows falls of" in text
     assert "12.3 points or more at 80% power" in text and "0% of 100 items differ" not in text.replace("20%", "")
+
+
+def test_what_dialogues_and_exams_cost_is_added_up() -> None:
+    log = make_log()
+    assert "Dialogues and exams cost" not in page(log, "x")
+    log.steps[0] = Examined(round=BEFORE, version="", score=SCORE, cost=0.5)
+    log.steps[1] = Played(round=0, version="", episodes={"completed": 6}, cost=1.25)
+    log.steps[5] = Examined(round=0, version="r0", score=SCORE, cost=0.25)
+    assert [dict(zip(HEADS, row, strict=True))["cost"] for row in rows_of(log)] == ["1.5", "-", "-"]
+    said = "Dialogues and exams cost 2 in the unit of the prices, 0.5 of it before the first round; training is not in"
+    assert said in page(log, "x")
 
 
 def test_figures_with_an_interval_are_drawn_with_it() -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from engine.asking import ask_text
 from engine.cases.schema import Case
-from engine.protocol import Extreme, ProtocolSpec, Rules, Setting
+from engine.protocol import Extreme, ProtocolSpec, Rules, Setting, Sight
 from engine.protocols.texts import Catalog
 from engine.steps import Generate, Leaf, Protocol, Reply, Sampling, enter
 from engine.views import View, neutralize
@@ -129,6 +129,7 @@ PROTOCOL: Final = ProtocolSpec(
     name="counseling",
     session=counseling,
     roles=(PATIENT, THERAPIST),
+    sees={PATIENT: Sight(), THERAPIST: Sight(hidden=False)},
     rules=CounselingRules,
     extremes=(
         Extreme(name="shortest", similarity=1.0, answer=_shortest),

@@ -17,7 +17,7 @@ from engine.asking import ask_value
 from engine.cases.grammar import load_conditions
 from engine.cases.schema import Case
 from engine.errors import StepFailed
-from engine.protocol import STRAIGHT, ProtocolSpec, Rules, Setting
+from engine.protocol import STRAIGHT, ProtocolSpec, Rules, Setting, Sight
 from engine.protocols.texts import Catalog
 from engine.steps import Choice, Generate, Protocol, Sampling, enter
 from engine.views import View
@@ -149,6 +149,7 @@ PROTOCOL: Final = ProtocolSpec(
     name="exam",
     session=exam,
     roles=(EXAMINEE,),
+    sees={EXAMINEE: Sight(transcript=False)},
     rules=ExamRules,
     extremes=STRAIGHT,
     facts=facts,

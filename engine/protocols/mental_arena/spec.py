@@ -3,7 +3,9 @@
 import json
 from typing import Final
 
-from engine.protocol import Extreme, ProtocolSpec
+import msgspec
+
+from engine.protocol import EMBEDDER, Extreme, ProtocolSpec, Sight
 from engine.protocols.mental_arena.calibration import fit
 from engine.protocols.mental_arena.prompts import CATALOG
 from engine.protocols.mental_arena.reading import cautions, facts, histograms, missing, records, sections, warnings
@@ -12,6 +14,7 @@ from engine.protocols.mental_arena.session import mental_arena
 from engine.protocols.mental_arena.stage import JUDGE, PATIENT, THERAPIST
 from engine.steps import Fields, Generate, Leaf
 
+DERIVED: Final = Sight(transcript=False, note="answers and plans drawn from the dialogue")
 _SHORT: Final = "Yes."
 _CHOSEN: Final = ("principle_choice", "verdict")
 
@@ -36,12 +39,26 @@ def _value(leaf: Leaf, score: str) -> str | None:
     return "1" if leaf.purpose in _CHOSEN and (leaf.value or leaf.purpose == "principle_choice") else None
 
 
+def suited(rules: ArenaRules) -> ProtocolSpec:
+    """Return the protocol as its mode needs it: in `reference` mode the therapist reads the persona, as published."""
+    if rules.mode == "corrected":
+        return PROTOCOL
+    return msgspec.structs.replace(PROTOCOL, sees={**PROTOCOL.sees, THERAPIST: Sight()})
+
+
 PROTOCOL: Final = ProtocolSpec(
     name="mental_arena",
     session=mental_arena,
     roles=(PATIENT, THERAPIST, JUDGE),
+    sees={
+        PATIENT: Sight(),
+        THERAPIST: Sight(hidden=False, note="the situation, advice that quotes no hidden field"),
+        JUDGE: DERIVED,
+        EMBEDDER: DERIVED,
+    },
     rules=ArenaRules,
     needs_embedder=True,
+    suited=suited,
     # Similarity -1 lies below every cut that the rules allow.
     extremes=(
         Extreme(name="shortest", similarity=1.0, answer=shortest),

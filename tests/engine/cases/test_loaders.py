@@ -177,3 +177,17 @@ def test_importing_cases_leaves_pyarrow_alone() -> None:
     code = "import sys, engine.cases; print('pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    record = make_record(id="a") | {"row": 3, "split": "train"}
+    record["problem"] = record.pop("situation")
+    source = write(tmp_path / "a.json", [record])
+    (case,) = load_cases(source, seed=0, columns={"situation": "problem"})
+    assert case == make_case(id="a")
+    with pytest.raises(CaseError, match="unknown field 'problem'"):
+        load_cases(source, seed=0)
+    with pytest.raises(CaseError, match="columns.sitation must be a field of a case.*did you mean 'situation'"):
+        load_cases(source, seed=0, columns={"sitation": "problem"})
+    with pytest.raises(CaseError, match="field 'situation' is missing"):
+        load_cases(source, seed=0, columns={"situation": "nowhere"})

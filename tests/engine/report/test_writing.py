@@ -14,7 +14,9 @@ import tomli_w
 
 from engine.corpus import Corpus
 from engine.corpus_parts import Extent, name_part
-from engine.protocol import ProtocolSpec, Section
+from engine.egress import Outlet
+from engine.egress_log import note_egress
+from engine.protocol import ProtocolSpec, Section, Sight
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, StepRecord
 from engine.report.failures import read_failures
 from engine.report.writing import write_report
@@ -270,3 +272,15 @@ def test_a_browser_runs_nothing_and_draws_the_page(tmp_path: Path) -> None:
     picture = tmp_path / "page.png"
     subprocess.run([*browser, f"--screenshot={picture}", path.as_uri()], capture_output=True, timeout=100, check=True)
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size > 10_000
+
+
+def test_the_page_says_where_texts_went(tmp_path: Path) -> None:
+    sight = Sight(hidden=False)
+    one = Outlet(who="role patient", model="<b>", host="models.example", is_inside=False, sees=sight)
+    run = make_run(tmp_path, make_record(0))
+    assert "Where texts went" not in write_report(run, make_spec()).read_text("utf-8")
+    note_egress(run.path, "allow", [one], 1e9)
+    found = read_page(write_report(run, make_spec()).read_text("utf-8")).texts
+    assert any("may have gone to models.example" in said for said in found["p"])
+    row = found["td"].index("role patient")
+    assert found["td"][row : row + 5] == ["role patient", "<b>", "models.example", "OUTSIDE", "transcript"]
