@@ -143,6 +143,7 @@ def started_cluster(cpus: Sequence[int]) -> Iterator[StartedCluster]:
     token.write_text(secrets.token_hex(32), "utf-8")
     env = {
         "RAY_AUTH_MODE": "token",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # a process that has had a Ray on loopback has switched it off
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_worker_niceness": "0",
         "PYTHONPATH": str(ROOT),
