@@ -63,12 +63,21 @@ Op = Admit | Step | End | Barrier
 
 
 class Gauges(msgspec.Struct, frozen=True):
-    """How the writer fares. `commit_s` is how long the last commit took; `queued` counts what is not durable yet."""
+    """How the writer fares. `commit_s` is how long the last commit took; `queued` counts what is not durable yet.
+
+    `unsealed_bytes` is what has ended and is in no part yet, encoded.
+    """
 
     queued: int
     queued_bytes: int
     commits: int
     commit_s: float
+    unsealed_bytes: int
+
+    @property
+    def named(self) -> dict[str, float]:
+        """The figures under the names they have among a run's metrics."""
+        return {f"journal/{name}": float(value) for name, value in msgspec.structs.asdict(self).items()}
 
 
 class Writer:
@@ -210,7 +219,7 @@ class Writer:
     def gauges(self) -> Gauges:
         """Return the latest figures."""
         queued, queued_bytes = self._num_put - self._num_done, self._bytes_put - self._bytes_done
-        return Gauges(queued, queued_bytes, self._commits, self._commit_s)
+        return Gauges(queued, queued_bytes, self._commits, self._commit_s, self._unsealed.num_bytes)
 
     @property
     def _is_full(self) -> bool:

@@ -313,7 +313,8 @@ class Run:
 
     def _log(self, log: MetricsLog, metrics: Metrics, now: float) -> None:
         copied = self.uploader.gauges() if self.uploader is not None else {}
-        log.write(now, self.clock.time(), metrics.drain(now) | {"driver/resident_bytes": resident_bytes()} | copied)
+        driver = {"driver/resident_bytes": resident_bytes(), **self.journal.gauges().named}
+        log.write(now, self.clock.time(), metrics.drain(now) | driver | copied)
 
     def _observe(self, metrics: Metrics, now: float) -> None:
         for name, backend in self.crew.pools.items():

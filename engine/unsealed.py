@@ -22,8 +22,9 @@ SealRow = tuple[int, bytes]
 
 
 class Unsealed:
-    """What has ended and is in no part yet. `rows` are those the store holds already, in order of seq.
+    """What has ended and is in no part yet, `num_bytes` encoded.
 
+    `rows` are those the store holds already, in order of seq.
     `wake` is called from another thread when `is_ready` becomes true, `named` whenever a part has been named.
     `require_ours`, called before a part is written and before it is named, raises once another journal counts.
     """
@@ -44,7 +45,7 @@ class Unsealed:
         self._named = named
         self._store, self._rundir, self._seal_every, self._wake = store, rundir, seal_every, wake
         self._rows = deque(rows)
-        self._num_bytes = sum(len(body) for _, body in rows)
+        self.num_bytes = sum(len(body) for _, body in rows)
         self._sealer = Sealer()
         self._job: Job | None = None
 
@@ -66,14 +67,14 @@ class Unsealed:
     def add(self, rows: Sequence[SealRow]) -> None:
         """Take up episodes that have ended, in order of seq, and are durable in the store."""
         self._rows.extend(rows)
-        self._num_bytes += sum(len(body) for _, body in rows)
+        self.num_bytes += sum(len(body) for _, body in rows)
 
     def advance(self) -> None:
         """Name what is formed and form what is due; wait only while too much is held back."""
         while self._job is not None or self._is_due:
             if self._job is None:
                 self._form()
-            elif self._job.is_done or self._num_bytes > MAX_UNSEALED_BYTES:
+            elif self._job.is_done or self.num_bytes > MAX_UNSEALED_BYTES:
                 self._name(self._job.part())
             else:
                 return
@@ -88,7 +89,7 @@ class Unsealed:
 
     @property
     def _is_due(self) -> bool:
-        return len(self._rows) >= self._seal_every or self._num_bytes >= MAX_PART_BYTES
+        return len(self._rows) >= self._seal_every or self.num_bytes >= MAX_PART_BYTES
 
     def _form(self) -> None:
         self._require_ours()
@@ -117,7 +118,7 @@ class Unsealed:
             self._named()
         self._store.prune_sealed(part.last_seq)
         while self._rows and self._rows[0][0] <= part.last_seq:
-            self._num_bytes -= len(self._rows.popleft()[1])
+            self.num_bytes -= len(self._rows.popleft()[1])
         self._store.shrink()
 
     def close(self) -> None:
