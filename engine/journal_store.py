@@ -32,9 +32,8 @@ WAL_BYTES = 4 << 20
 # Pruning touches pages that were written long ago: read again from the file, they are a third of its cost.
 CACHE_KIB = 64 << 10
 
-MAX_ROWS, STRIDE = 512, 32
-"""Rows of a statement: as many as there are, in few sizes, so that the driver's cache of prepared statements holds
-them all: multiples of the stride, and what is left over. More would keep the loop waiting while they are bound."""
+MAX_ROWS = 256
+"""Rows of a statement at most. More would keep the loop waiting while they are bound."""
 
 REPLY, FLOATS, ATTEMPT = 0, 1, 2
 
@@ -244,11 +243,12 @@ def _execute(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[Any
     """Execute `head`, a list of rows, `tail`, for many rows at a time.
 
     SQLite's driver lets go of the interpreter's lock at every statement and gets it back only when the loop's thread
-    next gives it up: with a row per statement, a busy loop allows 200 rows a second.
+    next gives it up: with a row per statement, a busy loop allows 200 rows a second. Sizes are powers of two: each statement
+    is kept prepared, and holds on to the longest text ever bound at each of its places.
     """
     start = 0
     while left := min(len(rows) - start, MAX_ROWS):
-        size = left - left % STRIDE or left
+        size = 1 << (left.bit_length() - 1)
         some = rows[start : start + size]
         row = f"({', '.join('?' * len(some[0]))})"
         connection.execute(f"{head}{', '.join([row] * size)}{tail}", list(itertools.chain.from_iterable(some)))

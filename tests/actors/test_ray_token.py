@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from actors import ray_token
 from actors.cluster import import_ray
 from actors.ray_token import MODE, TOKEN, TOKEN_PATH, OwnToken
 from engine.errors import BackendDown
@@ -48,6 +49,8 @@ def ray_on_loopback() -> None:
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (MODE, TOKEN, TOKEN_PATH):
         monkeypatch.delenv(name, raising=False)
+    # A Ray that other tests of this process are in keeps the token that it was given.
+    monkeypatch.setattr(ray_token, "_read_again", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +89,6 @@ def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch, chosen: dict
 
 @pytest.mark.usefixtures("no_token")
 def test_a_ray_of_our_own_lets_nobody_in_without_it(tmp_path: Path) -> None:
-
-    from actors.ray_token import check_token
-
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", OWN, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -102,7 +102,7 @@ def test_a_ray_of_our_own_lets_nobody_in_without_it(tmp_path: Path) -> None:
     secret = Path(found["path"]).read_text("ascii")
     assert secret not in json.dumps(found) and found["task"][TOKEN_PATH] == found["path"]
     with pytest.raises(BackendDown, match=r"must be shown the token .*, got none \(RAY_AUTH_MODE is unset\)"):
-        check_token(found["address"])
+        ray_token.check_token(found["address"])
     out, _ = process.communicate("\n", timeout=60)
     assert json.loads(out) == {} and not Path(found["path"]).exists()
     assert not (tmp_path / ".ray").exists()  # where Ray would have left one that everybody may read
