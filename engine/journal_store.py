@@ -243,8 +243,8 @@ def _execute(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[Any
     """Execute `head`, a list of rows, `tail`, for many rows at a time.
 
     SQLite's driver lets go of the interpreter's lock at every statement and gets it back only when the loop's thread
-    next gives it up: with a row per statement, a busy loop allows 200 rows a second. Sizes are powers of two: each statement
-    is kept prepared, and holds on to the longest text ever bound at each of its places.
+    next gives it up: with a row per statement, a busy loop allows 200 rows a second. Sizes are powers of two: each
+    statement is kept prepared, and holds on to the longest text ever bound at each of its places.
     """
     start = 0
     while left := min(len(rows) - start, MAX_ROWS):
