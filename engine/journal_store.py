@@ -32,8 +32,9 @@ WAL_BYTES = 4 << 20
 # Pruning touches pages that were written long ago: read again from the file, they are a third of its cost.
 CACHE_KIB = 64 << 10
 
-MAX_ROWS = 256
-"""Rows of a statement at most. More would keep the loop waiting while they are bound."""
+MAX_ROWS, MAX_RECORDS = 256, 32
+"""Rows of a statement at most, and such that hold a whole episode. More would keep the loop waiting while they are
+bound, and each statement is kept prepared and holds on to the longest text ever bound at each of its places."""
 
 REPLY, FLOATS, ATTEMPT = 0, 1, 2
 
@@ -127,7 +128,7 @@ class Store:
         with self._writing, _Transaction(self._write):
             _execute(self._write, "INSERT INTO live VALUES ", admits)
             _execute(self._write, "INSERT INTO step (id, path, kind, hash, body) VALUES ", steps)
-            _execute(self._write, "INSERT INTO ended VALUES ", ends)
+            _execute(self._write, "INSERT INTO ended VALUES ", ends, max_rows=MAX_RECORDS)
             _execute(self._write, "DELETE FROM live WHERE (id) IN (VALUES ", [(id_,) for _, id_, _ in ends], ")")
 
     def prune_sealed(self, last_seq: int) -> None:
@@ -239,15 +240,21 @@ def _grown(before: StoredStep, kind: int, digest: bytes, body: bytes) -> StoredS
     return msgspec.structs.replace(before, hash=digest, reply=decode(body, Reply))
 
 
-def _execute(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "") -> None:
+def _execute(
+    connection: sqlite3.Connection,
+    head: str,
+    rows: Sequence[tuple[Any, ...]],
+    tail: str = "",
+    max_rows: int = MAX_ROWS,
+) -> None:
     """Execute `head`, a list of rows, `tail`, for many rows at a time.
 
     SQLite's driver lets go of the interpreter's lock at every statement and gets it back only when the loop's thread
-    next gives it up: with a row per statement, a busy loop allows 200 rows a second. Sizes are powers of two: each
-    statement is kept prepared, and holds on to the longest text ever bound at each of its places.
+    next gives it up: with a row per statement, a busy loop allows 200 rows a second. Sizes are powers of two, so
+    that there are few statements.
     """
     start = 0
-    while left := min(len(rows) - start, MAX_ROWS):
+    while left := min(len(rows) - start, max_rows):
         size = 1 << (left.bit_length() - 1)
         some = rows[start : start + size]
         row = f"({', '.join('?' * len(some[0]))})"
