@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,7 +114,9 @@ def play_on(directory: Path) -> None:
     uvloop.run(played())
 
 
-def measure_long_run(num_episodes: int, directory: Path, *, killed_at: float = 0.5) -> LongRun:
+def measure_long_run(
+    num_episodes: int, directory: Path, *, killed_at: float = 0.5, warm_up: float = WARM_UP
+) -> LongRun:
     """Play a run in `directory`, killed at a share of its episodes, and look at what is left.
 
     Raises AssertionError if that is wrong, CalledProcessError if a driver that was not killed fails.
@@ -135,7 +137,7 @@ def measure_long_run(num_episodes: int, directory: Path, *, killed_at: float = 0
         calls=corpus.totals.calls,
         elapsed_s=elapsed_s,
         episodes_per_s=len(corpus) / elapsed_s,
-        growth=tuple(growth(life) for life in lives),
+        growth=tuple(growth(life, warm_up) for life in lives),
         resident_mib=tuple(max(size for _, size in life) / 2**20 for life in lives),
         journal_max_mib=max(sizes) / 2**20,
         parts=sum(1 for _ in rundir.episodes.glob("*.parquet")),
@@ -149,7 +151,7 @@ def _watch(rundir: RunDirectory, sizes: list[int], until: int | None) -> list[di
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         while driver.poll() is None:
-            sizes.append(sum(path.stat().st_size for path in _present(rundir.journals)))
+            sizes.append(sum(map(_size, rundir.journals.iterdir())))
             if until is not None and _num_ended(rundir) >= until:
                 driver.send_signal(signal.SIGKILL)
                 driver.wait()
@@ -163,8 +165,11 @@ def _watch(rundir: RunDirectory, sizes: list[int], until: int | None) -> list[di
     return [json.loads(line) for line in rundir.metrics.read_bytes().split(b"\n")[:-1] if line]
 
 
-def _present(directory: Path) -> Iterator[Path]:
-    return (path for path in directory.iterdir() if path.exists())
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a write-ahead log that has just been emptied
+        return 0
 
 
 def _num_ended(rundir: RunDirectory) -> int:
@@ -186,13 +191,13 @@ def _place(line: dict[str, Any]) -> tuple[float, float]:
     return float(line["episodes/ended/completed"]), held
 
 
-def growth(life: Sequence[tuple[float, float]]) -> float:
+def growth(life: Sequence[tuple[float, float]], warm_up: float = WARM_UP) -> float:
     """Return the bytes that a driver grew by per 1,000 episodes after its warm-up: the median of slopes (Theil, Sen).
 
     `life` are (episodes ended, bytes) in order of time. Slopes are those of places half of the life apart.
     """
     first, last = life[0][0], life[-1][0]
-    warm = [(ended, size) for ended, size in life if ended >= first + WARM_UP * (last - first)]
+    warm = [(ended, size) for ended, size in life if ended >= first + warm_up * (last - first)]
     half = len(warm) // 2
     slopes = [
         1000 * (later[1] - earlier[1]) / (later[0] - earlier[0])

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from engine.corpus_parts import Manifest, name_part
+from engine.corpus_parts import Extent, name_part
 from engine.record import EpisodeKey, EpisodeRecord, ErrorRecord
 from engine.rundir import RunDirectory
 from eval.rubric import Rubric, load_rubric
@@ -72,7 +72,7 @@ def keep_judging(
         )
     numbered = [msgspec.structs.replace(record, seq=seq) for seq, record in enumerate(records)]
     if numbered:
-        name_part(run, Manifest(), put_part(run, Manifest(), numbered))
+        name_part(run, Extent(), put_part(run, Extent(), numbered))
     return run
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from engine.corpus_parts import Manifest, name_part
+from engine.corpus_parts import Extent, name_part
 from engine.protocol import ProtocolSpec
 from engine.protocols.counseling import PROTOCOL
 from engine.record import AttemptRecord, EpisodeKey, EpisodeRecord, ErrorRecord, NodeRecord, StepRecord
@@ -74,5 +74,5 @@ def keep_run(path: Path, records: Sequence[EpisodeRecord]) -> RunDirectory:
     run = RunDirectory.create(path, {"config.toml": b'[protocol]\nname = "counseling"\n'})
     numbered = [msgspec.structs.replace(record, seq=seq) for seq, record in enumerate(records)]
     if numbered:
-        name_part(run, Manifest(), put_part(run, Manifest(), numbered))
+        name_part(run, Extent(), put_part(run, Extent(), numbered))
     return run
