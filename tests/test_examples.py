@@ -68,8 +68,9 @@ def test_no_example_is_forgotten() -> None:
     pages = "".join(path.read_text("utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
     code = {path.name for path in EXAMPLES.rglob("*.py")}
     assert {name for name in code if name not in pages} == set()
-    tasks = {path.stem for path in EXAMPLES.rglob("*.yaml")}
-    assert {name for name in tasks if name not in (ROOT / "tests/actors/test_lm_eval.py").read_text("utf-8")} == set()
+    for folder, tests in (("lm_eval", "tests/actors/test_lm_eval.py"), ("cluster", "tests/test_cluster_examples.py")):
+        text = (ROOT / tests).read_text("utf-8")
+        assert {path.stem for path in (EXAMPLES / folder).iterdir() if path.stem not in text} == set()
 
 
 @pytest.mark.parametrize(

@@ -153,4 +153,5 @@ def test_rules_out_of_range_are_named(changes: dict[str, Any], rule: str) -> Non
 
 
 def test_the_protocol_is_found_by_name(tmp_path: Any) -> None:
-    assert find_protocol("items", tmp_path) is PROTOCOL
+    found = find_protocol("items", tmp_path)
+    assert (found.name, found.session, found.roles) == (PROTOCOL.name, PROTOCOL.session, PROTOCOL.roles)
