@@ -138,7 +138,7 @@ def measure_long_run(
         elapsed_s=elapsed_s,
         episodes_per_s=len(corpus) / elapsed_s,
         growth=tuple(growth(life, warm_up) for life in lives),
-        resident_mib=tuple(max(size for _, size in life) / 2**20 for life in lives),
+        resident_mib=tuple(max(line["driver/resident_bytes"] for line in lines) / 2**20 for lines in (first, rest)),
         journal_max_mib=max(sizes) / 2**20,
         parts=sum(1 for _ in rundir.episodes.glob("*.parquet")),
         corpus_mib=sum(path.stat().st_size for path in rundir.episodes.iterdir()) / 2**20,
