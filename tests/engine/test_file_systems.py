@@ -13,7 +13,7 @@ CLUSTER = r"""
 40 22 0:44 / /home rw,relatime shared:20 - nfs4 filer:/export/home rw,vers=4.2,hard,local_lock=none,addr=10.0.0.9
 41 22 0:45 / /apps ro,relatime shared:21 - nfs filer:/export/apps ro,vers=3,hard,nolock,local_lock=all,addr=10.0.0.9
 42 22 0:46 / /scratch rw,relatime shared:22 - lustre 10.1.0.1@o2ib:10.1.0.2@o2ib:/fs rw,flock,lazystatfs
-43 22 0:46 /users/ada /work/ada rw,relatime shared:22 - lustre 10.1.0.1@o2ib:/fs rw,localflock
+43 22 0:46 /users/ada /bulk/ada rw,relatime shared:22 - lustre 10.1.0.1@o2ib:/fs rw,localflock
 44 22 0:47 / /mnt/lab\040share rw,relatime shared:23 - cifs //nas/lab\040share rw,vers=3.1.1,nobrl
 45 22 259:1 / /local rw,noatime shared:24 - ext4 /dev/nvme0n1p1 rw,discard
 46 45 0:50 / /local/s3 rw,nosuid shared:25 - fuse.s3fs s3fs rw,user_id=0
@@ -33,19 +33,19 @@ CONTAINER = """
     ("table", "path", "kind", "is_network"),
     [
         (CLUSTER, "/", "xfs", False),
-        (CLUSTER, "/tmp/run", "xfs", False),
+        (CLUSTER, "/var/run-of-mine", "xfs", False),
         (CLUSTER, "/home", "nfs4", True),
         (CLUSTER, "/home/ada/runs/first", "nfs4", True),
         (CLUSTER, "/homes/ada", "xfs", False),
         (CLUSTER, "/scratch/x", "lustre", True),
-        (CLUSTER, "/work/ada/x", "lustre", True),
-        (CLUSTER, "/work/bob", "xfs", False),
+        (CLUSTER, "/bulk/ada/x", "lustre", True),
+        (CLUSTER, "/bulk/bob", "xfs", False),
         (CLUSTER, "/mnt/lab share/x", "cifs", True),
         (CLUSTER, "/local/x", "ext4", False),
         (CLUSTER, "/local/s3/x", "fuse.s3fs", True),
         (CLUSTER, "/image/x", "fuse.squashfuse", False),
         (CLUSTER, "/dvs/x", "gpfs", True),
-        (CONTAINER, "/root/x", "overlay", False),
+        (CONTAINER, "/srv/x", "overlay", False),
         (CONTAINER, "/dev/shm/x", "tmpfs", False),
         (CONTAINER, "/data/x", "virtiofs", True),
         (CONTAINER, "/mnt/c/x", "9p", True),
@@ -70,7 +70,7 @@ def test_kinds_that_are_local(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "keeps"),
-    [("/home/x", False), ("/apps/x", True), ("/scratch/x", False), ("/work/ada/x", True), ("/mnt/lab share", True)],
+    [("/home/x", False), ("/apps/x", True), ("/scratch/x", False), ("/bulk/ada/x", True), ("/mnt/lab share", True)],
 )
 def test_locks_that_hold_on_one_node_alone(tmp_path: Path, path: str, keeps: bool) -> None:
     table = tmp_path / "mountinfo"
