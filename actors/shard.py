@@ -13,6 +13,7 @@ import msgspec
 
 from actors.crew import LocalCrew, Share
 from actors.processes import ProcessRecord, ProcessTable, describe_tree
+from engine.memory import share_one_heap
 from engine.metrics import Snapshot
 from engine.run import Result, Run
 from engine.rundir import RunDirectory
@@ -62,6 +63,7 @@ class Shard:
 
         Raises RunError when the shard cannot go on.
         """
+        share_one_heap()
         task = self._task
         rundir = RunDirectory.open(Path(task.directory))
         await asyncio.to_thread(ProcessTable(rundir.processes_of(task.index)).end_left_overs)

@@ -23,7 +23,7 @@ from engine.interrupt import COPY_GRACE_S, GRACE_S, Interrupt
 from engine.journal import Journal, Totals
 from engine.journal_place import place_of, take_up
 from engine.limits import Meter, Reached, Spent, share_limits, used_before
-from engine.memory import resident_bytes
+from engine.memory import resident_bytes, share_one_heap
 from engine.metrics import Metrics, MetricsLog
 from engine.panel import Panel
 from engine.planning import FITTED, Fitted, Plan, RunCast
@@ -86,6 +86,7 @@ async def play(plan: Plan, rundir: RunDirectory, crew: Crew, panel: Panel, extra
 
     Raises RunError when the run cannot go on. An interrupt returns a result with its exit code instead.
     """
+    share_one_heap()
     try:
         run = Run(plan, rundir, crew, panel, plan.roster(extra))
     except BaseException:
