@@ -227,10 +227,7 @@ def measure(repeats: int, *, brief: bool = False) -> list[Figure]:
         with tempfile.TemporaryDirectory() as scratch:
             runs.append(measure_long_run(num_episodes, Path(scratch) / "run"))
     about = {"episodes": num_episodes, "live": LIVE, "kills": 1, "brief": brief}
-    note = (
-        "Bytes of the driver per 1,000 episodes after a fifth of each driver's life, the worse of the two. The C "
-        "library's heap fills up for 300,000 episodes; what is allocated does not grow."
-    )
+    note = "Bytes of the driver per 1,000 episodes after a fifth of each driver's life, the worse of the two."
     return [
         figure(
             "long_run_growth",
