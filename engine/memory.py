@@ -8,17 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-# Parameters of glibc's `mallopt`.
+_STATM: Final = Path("/proc/self/statm")
 _ARENA_MAX: Final = -8
-_MMAP_THRESHOLD: Final = -3
-LARGE_BYTES: Final = 128 << 10
-"""What is a mapping of its own, and given back when it is freed; glibc begins there, and would raise it as it goes."""
+"""A parameter of glibc's `mallopt`."""
 
 
 def resident_bytes() -> int | None:
     """Return the bytes of this process that are in memory, None where the system does not say."""
-    with suppress(OSError, IndexError, ValueError):
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, IndexError, ValueError), _STATM.open(encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
 
 
@@ -35,9 +33,7 @@ def share_one_heap() -> None:
 
     The interpreter's lock lets one thread allocate at a time in any case, nearly.
     """
-    set_option = _of_libc("mallopt")
-    set_option(_ARENA_MAX, 1)
-    set_option(_MMAP_THRESHOLD, LARGE_BYTES)
+    _of_libc("mallopt")(_ARENA_MAX, 1)
 
 
 @functools.lru_cache(maxsize=2)

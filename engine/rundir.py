@@ -47,6 +47,7 @@ class RunDirectory:
         self.swaps = path / "swaps.jsonl"
         self.report = path / "report.html"
         self._gate = path / "gate.lock"
+        self._manifests: dict[int, Path] = {}
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"
@@ -98,7 +99,10 @@ class RunDirectory:
 
     def manifest(self, index: int) -> Path:
         """Path of the manifest of that journal's sealed parts."""
-        return self.episodes / f"{index:03d}.manifest.jsonl"
+        # Kept, since it is asked for at each part: whatever makes a path has the interpreter intern the texts in it.
+        if index not in self._manifests:
+            self._manifests[index] = self.episodes / f"{index:03d}.manifest.jsonl"
+        return self._manifests[index]
 
     def metrics_of(self, index: int) -> Path:
         """Path of the metrics of the scheduler that writes that journal."""
