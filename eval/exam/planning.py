@@ -32,8 +32,9 @@ OWN: Final = ("task", "subject", "tasks")
 class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One set of items. `path` is a file, a folder or a data set's name, `examples` another one for examples only.
 
-    `task` is what kind of items they are, "" where the table has the task's name; `limit` 0 puts all. A task that makes
-    its items takes `num_items` of each subject (0: as many as it makes when nobody says) and `seed` instead of paths.
+    `split` is that of a data set; `subject` keeps the items of one. `task` is what kind of items they are, "" where the
+    table has the task's name; `limit` 0 puts all. A task that makes its items takes `num_items` of each subject (0: as
+    many as it makes when nobody says) and `seed` instead of paths.
     """
 
     path: str = ""
