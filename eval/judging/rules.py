@@ -14,7 +14,7 @@ MAX_ROUNDS: Final = 5
 
 
 class JudgeRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Rules of one judging run.
+    """Rules of one judging run, which `sandplay judge` makes.
 
     `rubric` is a shipped name or the path of a file. `pipeline`: `single` asks one judge; `dual` lets a second one
     correct the first; `debate` has `num_judges` argue for `num_rounds` and then vote; `majority` asks one judge
