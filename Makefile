@@ -1,6 +1,6 @@
 # make demo   set up what is missing, then play 16 episodes on a really served model
 # make rounds two rounds: play, train, swap, examine, on the bundled model; METHOD=full trains all weights
-# make test   set up what is missing, then lint, types and all tests
+# make test   set up what is missing, then lint, types and tests; make test-slow: the slow ones
 # make lock   compile the locks again (needs uv; TORCH_LINKS = a folder or page with the CPU build of torch)
 
 METHOD ?= lora

@@ -219,7 +219,7 @@ def export(
 @app.command()
 def calibrate(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Take its [embedder], or [models].")
+        Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Take its \\[embedder], or \\[models].")
     ] = None,
     overrides: Overrides = None,
     speed: Annotated[

@@ -39,10 +39,12 @@ from engine.targets import target_problems
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run. `protocol` stays a plain table until the protocol's own rules type decodes it.
+    """One run. `name` is part of its directory's name where `--out` gives none.
 
-    `prompts` is a directory whose files replace the protocol's own texts ("" for none). `shards` is the number of
-    schedulers, each with its own journal, slice of the cases and share of the replicas.
+    `seed` draws sampled cases and what a protocol itself draws; models are sent none. `prompts` is a directory whose
+    files replace the protocol's own texts ("" for none). `shards` is the number of schedulers, each with its own
+    journal, slice of the cases and share of the replicas. `roles` says which of `[models]` plays each role of the
+    protocol; every role needs one. `protocol` is the protocol's own table.
     """
 
     name: str = "run"

@@ -62,14 +62,15 @@ class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A pool of vLLM replicas.
 
     `model` is a Hugging Face id, a directory, or the bundled "smollm2-135m"; `revision` a branch, tag or commit of an
-    id. `gpus` counts those of one replica, 0.5 is half of one; None takes `ray.gpus_per_replica`. Lengths count tokens;
-    `block_size` None leaves vLLM's default; `kv_cache_gib` holds on CPU only. LoRA adapters of rank up to
-    `max_lora_rank` can be swapped in, none with 0. `engine` goes to vLLM's engine arguments as it is. Prices are those
-    of `engine.prices.Prices`.
+    id. Each of the `replicas` runs `max_num_seqs` requests at once. `gpus` counts those of one replica: 0.5 is half of
+    one, 0 is CPU; left out it is `ray.gpus_per_replica`, and without that `tensor_parallel` where there are GPUs.
+    `max_model_len`, `dtype`, `block_size`, `gpu_memory_utilization` and `num_gpu_blocks_override` mean what they do in
+    vLLM; `kv_cache_gib` holds on CPU only. LoRA adapters of rank up to `max_lora_rank` can be swapped in, none with 0.
+    `engine` goes to vLLM's engine arguments as it is; those of it that only say how fast are operational.
 
-    `tensor_parallel` GPUs share one replica; `max_num_seqs` requests run at once in it. A replica that is not up after
-    `start_timeout_s`, or makes no token for `stall_timeout_s` while it has work, is replaced, `max_restarts` times at
-    most. `num_gpu_blocks_override` gives the KV cache so many blocks, whatever room there is.
+    A replica that is not up after `start_timeout_s`, or makes no token for `stall_timeout_s` while it has work, is
+    replaced, `max_restarts` times at most. `price_in` and `price_out` are money per million tokens of prompts and
+    completions; `price_cached`, of prompts found in a prefix cache, is `price_in` where it is left out.
     """
 
     model: str = "smollm2-135m"
@@ -108,10 +109,12 @@ class VllmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class OpenAIConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="openai", tag_field="kind"
 ):
-    """An OpenAI-compatible endpoint. `api_key_env` is the *name* of the variable that holds the key.
+    """An OpenAI-compatible endpoint, which knows the model as `model`.
 
-    At most `max_inflight` requests are under way. `structured` says whether the endpoint holds replies to JSON schemas;
-    None asks it once. `max_model_len` is the window in tokens, where known. Prices are those of `engine.prices.Prices`.
+    `base_url` ends in /v1 as a rule. `api_key_env` is the *name* of the variable that holds the key. At most
+    `max_inflight` requests are under way. `structured` says whether the endpoint holds replies to JSON schemas; left
+    out, it is asked once. `max_model_len` is the window in tokens, where known. Prices (`price_in`, `price_out`,
+    `price_cached`) are as above.
     """
 
     model: str
@@ -131,6 +134,7 @@ class EmbedderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where similarities come from: a `local` sentence-transformers model, or an `openai` endpoint of embeddings.
 
     `model` is the bundled "minilm", a directory or a Hugging Face id; of an endpoint, the name that it knows.
+    `base_url` and `api_key_env` are those of an endpoint.
     """
 
     kind: Literal["local", "openai"] = "local"
@@ -142,9 +146,9 @@ class EmbedderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the run is paced. `max_live` bounds live dialogues, "auto" by the KV cache; times are seconds.
 
-    A step is tried at most `max_attempts` times; waiting because a server asked for it (429 with Retry-After) is
-    bounded by `max_wait_s` per step instead. Metrics are kept every `metrics_interval_s`, and every `seal_every`
-    finished episodes become one Parquet part.
+    A step is tried at most `max_attempts` times, for `request_timeout_s` each; waiting because a server asked for it
+    (429 with Retry-After) is bounded by `max_wait_s` per step instead. Metrics are kept every `metrics_interval_s`, and
+    every `seal_every` finished episodes become one Parquet part.
     """
 
     max_live: int | Literal["auto"] = "auto"
@@ -222,7 +226,7 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class RayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where replicas run. `address` None starts a cluster of our own on this machine, on loopback.
+    """Where replicas run. Without an `address` a Ray of our own is started on this machine, on loopback.
 
     What one replica takes of its node is found out unless `cpus_per_replica` and `gpus_per_replica` say it.
     A cluster that `autoscales` adds nodes when asked: a placement that it has no room for now is shown, not refused.

@@ -37,7 +37,11 @@ ENTRY_POINTS = "sandplay.protocols"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The `[protocol]` table that every protocol has; a protocol adds fields by subclassing."""
+    """The `[protocol]` table that every protocol has; a protocol adds fields by subclassing.
+
+    `max_tokens` and `temperature` are those of one reply. `options` is a free table for a protocol without rules of its
+    own.
+    """
 
     name: str = "mental_arena"
     max_tokens: int = 256

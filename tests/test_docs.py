@@ -6,17 +6,19 @@ the stub. `<!-- slow -->` is run in the slow set, on really served models. `<!--
 it says what it needs, and which tests do the same. Blocks of one page share the directory.
 """
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rich.text import Text
 from typer.main import get_group
 
 from engine.cli import app
@@ -27,9 +29,13 @@ from tests.stub import Call, answer_by_purpose, serve
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
-NEEDS = {"README.md": 8, "cluster.md": 2, "coming-from-mentalarena.md": 2}
+NEEDS = {"README.md": 7, "cluster.md": 2, "coming-from-mentalarena.md": 2}
 """How many blocks of each page are not run; another one is a decision, not an oversight."""
 SLOW = {"README.md": 1}
+LIGHT = {
+    "getting-started.md": ("ray", "vllm", "torch", "transformers", "sentence_transformers", "datasets", "trl", "peft")
+}
+"""Pages whose blocks run without these packages."""
 COMMANDS = get_group(app).commands
 ENDPOINT = "http://127.0.0.1:8000/v1"
 
@@ -58,10 +64,14 @@ def links(page: Path) -> Iterator[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """Return the commands that a page names, in its blocks and in its sentences, as words behind `sandplay`."""
-    text = page.read_text("utf-8")
-    shell = "".join(block.text for block in blocks(page) if block.language == "sh").replace("\\\n", " ")
-    found = [*shell.splitlines(), *re.findall(r"`(sandplay [a-z][^`]*)`", text)]
-    return [shlex.split(line, comments=True)[1:] for line in map(str.strip, found) if line.startswith("sandplay ")]
+    shell = "".join(block.text for block in blocks(page) if block.language == "sh")
+    return commands_in("\n".join([shell, *re.findall(r"`(sandplay [a-z][^`]*)`", page.read_text("utf-8"))]))
+
+
+def commands_in(shell: str) -> list[list[str]]:
+    """Return the commands of a shell text as words behind `sandplay`."""
+    lines = map(str.strip, shell.replace("\\\n", " ").splitlines())
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("sandplay ")]
 
 
 def slugs(page: Path) -> set[str]:
@@ -92,6 +102,12 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known[name], (name, words)
 
 
+def test_help_loses_no_word_to_its_markup() -> None:
+    helps = [(name, param.help) for name, command in COMMANDS.items() for param in command.params if param.help]
+    assert len(helps) > 50
+    assert [pair for pair in helps if Text.from_markup(pair[1]).plain != pair[1].replace("\\[", "[")] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_is_run_or_says_what_it_needs(page: Path) -> None:
     found = blocks(page)
@@ -110,18 +126,29 @@ def test_every_block_is_run_or_says_what_it_needs(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_block_that_is_not_run_names_tests_of_each_of_its_commands(page: Path) -> None:
+    for block in filter(needs, blocks(page)):
+        tests = "".join((ROOT / test).read_text("utf-8") for test in needs(block))
+        untested = {name for name, *_ in commands_in(block.text) if f'"{name}"' not in tests}
+        assert untested == set(), block.mark
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.name != "configuration.md"], ids=lambda page: page.name
 )
 def test_blocks_run_as_they_stand(page: Path, tmp_path: Path) -> None:
-    with stub_process(tmp_path) as stub:
-        reader = make_reader(tmp_path, has_played=page.name == "README.md")
+    with stub_process(tmp_path) as stub, serve(answer_differently) as played:
+        reader = tmp_path / "reader"
+        lend(reader)
+        if page.name == "README.md":
+            play(reader, tmp_path, played.base_url)
         for block in blocks(page):
             if is_file(block):
                 write_file(block, reader, stub)
             elif not block.mark and block.language in ("sh", "python"):
-                execute(block, reader)
+                execute(block, reader, without=LIGHT.get(page.name, ()))
         for block in blocks(page):
             if block.language == "toml" and not needs(block):
                 plan_block(block, reader, stub)
@@ -165,19 +192,20 @@ def lend(reader: Path) -> None:
         (reader / name).symlink_to(ROOT / name)
 
 
-def make_reader(tmp_path: Path, *, has_played: bool) -> Path:
-    """Return a reader's directory: a checkout; and where they are presupposed a run, records and cases."""
-    reader = tmp_path / "reader"
-    lend(reader)
-    if not has_played:
-        return reader
-    with serve(answer_differently) as played:
-        config = write_config(tmp_path, played.base_url)
-        run("generate", config, "name=demo", "cases.limit=3", "--out", reader / "runs" / "first")
-    run("export", reader / "runs" / "first", "--format", "records", "--to", reader / "records.jsonl")
-    cases = (reader / "runs" / "first" / "inputs" / "cases.jsonl").read_text("utf-8").splitlines()
+def play(reader: Path, tmp_path: Path, url: str) -> None:
+    """Put into a reader's directory what a page presupposes: runs, exams, records, cases and people's ratings."""
+    config = write_config(tmp_path, url)
+    runs = reader / "runs"
+    for number, name in enumerate(("first", "second")):
+        run("generate", config, "name=demo", f"seed={number}", "cases.limit=3", "--out", runs / name)
+    model = f'models.base={{kind = "openai", model = "stub", base_url = "{url}"}}'
+    for name in ("before", "after"):
+        run("exam", ROOT / "examples" / "exam.toml", model, "--out", runs / name)
+    run("export", runs / "first", "--format", "records", "--to", reader / "records.jsonl")
+    cases = (runs / "first" / "inputs" / "cases.jsonl").read_text("utf-8").splitlines()
     (reader / "cases.json").write_text(f"[{','.join(cases)}]", "utf-8")
-    return reader
+    rated = [f"{json.loads(case)['id']}.0,danger_present,Ann,no" for case in cases]
+    (reader / "people.csv").write_text("\n".join(["transcript,dimension,rater,score", *rated]), "utf-8")
 
 
 def answer_differently(call: Call) -> str:
@@ -208,10 +236,17 @@ def served(text: str, url: str) -> str:
     return re.sub(r'(kind = "openai"\n)model = "[^"]*"', r'\1model = "stub"', text.replace(ENDPOINT, url))
 
 
-def execute(block: Block, directory: Path, timeout_s: float = 500) -> None:
-    """Run one block as its reader would, in the reader's directory; `sandplay` is that of this checkout."""
+def execute(block: Block, directory: Path, timeout_s: float = 500, without: Sequence[str] = ()) -> None:
+    """Run one block as its reader would, in the reader's directory; `sandplay` is that of this checkout.
+
+    Packages it does `without` are shadowed by modules that cannot be imported.
+    """
+    shadows = directory.parent / "shadows"
+    shadows.mkdir(exist_ok=True)
+    for name in without:
+        (shadows / f"{name}.py").write_text(f"raise ModuleNotFoundError(name='{name}')\n", "utf-8")
     shell = f'set -e\nsandplay() {{ "{sys.executable}" -m engine "$@"; }}\n{block.text}'
     command = ["bash", "-c", shell] if block.language == "sh" else [sys.executable, "-c", block.text]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": f"{shadows}:{ROOT}"}
     done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"

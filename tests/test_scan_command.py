@@ -77,7 +77,7 @@ def test_a_blocked_run_is_refused_before_anything_starts(tmp_path: Path) -> None
         said = run("generate", config, "privacy.scan=block", "--out", tmp_path / "run", expect=2)
         assert said.count("must hold no personal data or secret") == 2 and MAIL not in said
         said = run("generate", config, "privacy.detector=presidio", "--out", tmp_path / "run", expect=2)
-        assert "pip install 'sandplay[privacy]'" in said or "spacy download" in said
+        assert "pip install -e '.[privacy]'" in said or "spacy download" in said
         assert not stub.calls and not (tmp_path / "run").exists()
 
 

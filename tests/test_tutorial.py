@@ -44,7 +44,7 @@ def test_counseling_needs_no_embedder_and_no_judge(tmp_path: Path) -> None:
 
 def test_commands_in_the_readme_exist() -> None:
     lines = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
-    commands = {shlex.split(line)[1] for line in lines if line.startswith("sandplay ")}
+    commands = {shlex.split(line, comments=True)[1] for line in lines if line.startswith("sandplay ")}
     assert {"generate", "resume", "show", "export"} <= commands
     for command in commands:
         assert command in run("--help")

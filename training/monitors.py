@@ -63,9 +63,15 @@ class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rule on one figure. `at_least` and `at_most` are limits; with `of_before` they are factors on the figure of
-    the last round that was kept. A figure that was not measured breaks no rule, nor does one of a round that has fewer
-    than `min_labelled` rows with a label.
+    """One rule on one figure of a round.
+
+    `figure` is `num_rows`, `num_labelled`, `num_labels`, `label_entropy`, `top_share`, `duplicate_share`,
+    `mean_length`, `diversity_gain`, `perplexity`, `held_out_loss`, `held_out_ratio`, `exam`, `exam_low`, `exam_high`,
+    or with items `exam_change`, `exam_change_low`, `exam_change_high`.
+
+    `at_least` and `at_most` are limits; with `of_before` they are factors on the figure of the last round that was
+    kept. A figure that was not measured breaks no rule, nor does one of a round that has fewer than `min_labelled` rows
+    with a label. `then` says what follows: the round's checkpoint is undone, or the run also ends.
     """
 
     figure: str

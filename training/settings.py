@@ -20,8 +20,9 @@ class SampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     `kinds` are `diagnosis`, `treatment`, `medication`, `plan` (preference pairs), `warmup` (cognitive models of cases)
     or a role, whose turns are then taught (`patient`, `therapist`). `min_score` drops answers to plans scored lower, or
     not at all; 0 keeps all. `min_margin` is how much better the chosen plan of a pair must be scored. `max_tokens`
-    counts the whole row. `near` is the Jaccard similarity of word 3-grams from which on two rows are one; 1 drops equal
-    rows alone. `legacy` reproduces the published conversion, its defects included; no other filter then applies.
+    counts the whole row. With `mixed` episodes that were played on several weight versions are taken too. `near` is the
+    Jaccard similarity of word 3-grams from which on two rows are one; 1 drops equal rows alone. `legacy` reproduces the
+    published conversion, its defects included; no other filter then applies.
     """
 
     kinds: tuple[str, ...] = ANSWERS

@@ -18,11 +18,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     `batch_size` counts rows of one worker at a time, `accumulate` such batches per step; `max_length` is in tokens of
     one row, longer ones are dropped and counted. `learning_rate` "auto" is the paper's 2e-4 for adapters, and 5e-5 for
-    all weights, which learn by heart sooner. `packing` joins the rows of a batch without padding. `bf16` "auto"
-    means bf16 on GPU and float32 on CPU. `zero_stage` is DeepSpeed's. `gpus_per_worker` None takes one where the
-    cluster has GPUs. `threads` None shares the cores among the workers. A training state is kept every `save_every`
-    steps, figures are logged every `log_every`. Workers that die are restarted from the last state at most
-    `max_restarts` times.
+    all weights, which learn by heart sooner. `packing` joins the rows of a batch without padding. `bf16` "auto" means
+    bf16 on GPU and float32 on CPU. `zero_stage` is DeepSpeed's. Left out, `gpus_per_worker` is one where the cluster
+    has GPUs, and `threads` shares the cores among the workers. A training state is kept every `save_every` steps,
+    figures are logged every `log_every`, to the trackers of `report_to` as well. Workers that die are restarted from
+    the last state at most `max_restarts` times.
     """
 
     method: Method = "lora"

@@ -22,7 +22,7 @@ def quality(
         Path | None,
         typer.Option(metavar="CONFIG.toml|CHECKPOINT", help="Also measure perplexity under this model (starts Ray)."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Which of [models] in --under (default: the only local one).")] = "",
+    model: Annotated[str, typer.Option(help="Which of \\[models] in --under (default: the only local one).")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the samples that pairs are drawn from.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:

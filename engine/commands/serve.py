@@ -35,12 +35,12 @@ CLOSING_S: Final = 30.0
 
 def serve(
     source: Annotated[
-        Path, typer.Argument(metavar="CONFIG.toml|CHECKPOINT", help="A configuration's [models], or a checkpoint.")
+        Path, typer.Argument(metavar="CONFIG.toml|CHECKPOINT", help="A configuration's \\[models], or a checkpoint.")
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Which of [models] is served (default: the only local one).")] = "",
+    model: Annotated[str, typer.Option(help="Which of \\[models] is served (default: the only local one).")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is reached from this machine only.")] = (
         "127.0.0.1"

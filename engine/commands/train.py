@@ -19,7 +19,9 @@ REQUEST = "train.json"
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Its [training], [samples] and [models].")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="Its \\[training], \\[samples] and \\[models].")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")
     ] = None,
@@ -27,7 +29,7 @@ def train(
         Path | None, typer.Option(help="A run directory, six-field records, or chats (JSONL with messages).")
     ] = None,
     held_out: Annotated[Path | None, typer.Option(help="The like, not trained on: its loss is measured.")] = None,
-    model: Annotated[str, typer.Option(help="Which of [models] is trained (default: the only local one).")] = "",
+    model: Annotated[str, typer.Option(help="Which of \\[models] is trained (default: the only local one).")] = "",
     to: Annotated[Path | None, typer.Option(help="Directory to make or go on with (default: runs/train-TIME).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")] = False,
 ) -> None:

@@ -14,7 +14,7 @@ from engine.errors import InputError
 from engine.privacy.detectors import find_personal
 from engine.privacy.finding import Detector, Span, apart
 
-INSTALL: Final = "pip install 'sandplay[privacy]'"
+INSTALL: Final = "pip install -e '.[privacy]' in the checkout"
 MODELS: Final = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm")
 """Of spaCy; the first that is installed is taken."""
 ENTITIES: Final = {"PERSON": "name", "LOCATION": "place", "NRP": "group"}

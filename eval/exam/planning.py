@@ -32,8 +32,10 @@ OWN: Final = ("task", "subject", "tasks")
 class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One set of items. `path` is a file, a folder or a data set's name, `examples` another one for examples only.
 
-    `task` is what kind of items they are, "" where the table has the task's name; `limit` 0 puts all. A task that makes
-    its items takes `num_items` of each subject (0: as many as it makes when nobody says) and `seed` instead of paths.
+    `split` is that of a data set; `subject` keeps the items of one. `task` is what kind of items they are, "" where the
+    table has the task's name; `limit` 0 puts all. A task that makes its items takes `num_items` of each subject (0: as
+    many as it makes when nobody says) and `seed` instead of paths. `first_option` is the number of MedMCQA's first
+    option, 0 or 1, where the numbers in the file do not tell.
     """
 
     path: str = ""
@@ -44,6 +46,7 @@ class TaskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limit: int = 0
     num_items: int = 0
     seed: int = 0
+    first_option: int | None = None
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +192,13 @@ def _make(name: str, settings: TaskSettings, making: Making, subject: str) -> tu
 def _load(name: str, settings: TaskSettings, source: str, base: Path, subject: str) -> ItemSet:
     """Return a set whose items are named after its table."""
     place = str((base / source).absolute()) if (base / source).exists() else source
-    found = load_items(find_task(settings.task or name), place, subject=subject, split=settings.split)
+    found = load_items(
+        find_task(settings.task or name),
+        place,
+        subject=subject,
+        split=settings.split,
+        first_option=settings.first_option,
+    )
     return msgspec.structs.replace(found, items=_named(name, found.items))
 
 

@@ -35,7 +35,7 @@ WAYS: Final[Mapping[Prompting, Way]] = {
 
 
 class ItemRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Rules of an exam of items.
+    """Rules of an exam of items, as `sandplay exam` puts them.
 
     `num_shots` examples are shown and `num_samples` answers voted on where the prompting does so; `temperature` is that
     of a single answer, `vote_temperature` that of answers that are voted on. `constrained` makes the model say one of

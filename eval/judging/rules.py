@@ -14,12 +14,13 @@ MAX_ROUNDS: Final = 5
 
 
 class JudgeRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Rules of one judging run.
+    """Rules of one judging run, which `sandplay judge` makes.
 
     `rubric` is a shipped name or the path of a file. `pipeline`: `single` asks one judge; `dual` lets a second one
     correct the first; `debate` has `num_judges` argue for `num_rounds` and then vote; `majority` asks one judge
-    `num_judges` times; `panel` asks `num_judges` roles, each with a model of its own. With `has_reasons` a judge writes
-    its reasons, of at most `max_tokens`, before each verdict: one more call.
+    `num_judges` times, at a `temperature` above 0; `panel` asks `num_judges` roles, `judge_1`, `judge_2`, ..., instead
+    of `judge`, each with a model of its own. With `has_reasons` a judge writes its reasons, of at most `max_tokens`,
+    before each verdict: one more call.
     """
 
     name: str = "judging"

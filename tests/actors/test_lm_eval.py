@@ -17,7 +17,7 @@ from actors.fleet import Fleet
 from tests.engine.endpoint.served import KEY, MODEL, Served, serving
 from tests.running import ROOT, SANDPLAY
 
-pytest.importorskip("lm_eval", reason="lm_eval is an extra: pip install 'sandplay[interop]'")
+pytest.importorskip("lm_eval", reason="lm_eval is an extra: pip install -e '.[interop]'")
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]
 
 EXAM = """

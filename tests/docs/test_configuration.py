@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from docs.configuration import ROOT, _tables, reference
+from training.monitors import RoundFigures
 
 
 class Inner(msgspec.Struct, kw_only=True):
@@ -54,3 +55,13 @@ def test_known_keys_stand_where_they_belong() -> None:
     assert "| `held_out` | whole number | `4` | identity |" in rounds
     for name in ("counseling", "exam", "mental_arena", "items", "judging"):
         assert f'`[protocol]` with `name = "{name}"`' in reference()
+
+
+def test_every_figure_that_a_rule_may_name_is_named() -> None:
+    figures = {name for name in RoundFigures.__struct_fields__ if name != "top_label"}
+    (rule,) = (table for table in re.split(r"\n### ", reference()) if table.startswith("`[[rounds.rules]]`"))
+    assert figures <= set(re.findall(r"`(\w+)`", rule.partition("| key |")[0]))
+
+
+def test_no_key_is_given_by_a_word_that_toml_lacks() -> None:
+    assert not re.search(r"\bNone\b", reference())

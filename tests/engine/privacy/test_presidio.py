@@ -18,7 +18,7 @@ IS_THERE = all(importlib.util.find_spec(name) is not None for name in ("presidio
 @pytest.mark.skipif(IS_THERE, reason="presidio is installed")
 def test_a_missing_package_is_named_with_what_brings_it() -> None:
     case = make_case()
-    with pytest.raises(InputError, match=r"got no \w+: pip install 'sandplay\[privacy\]'"):
+    with pytest.raises(InputError, match=r"got no \w+: pip install -e '\.\[privacy\]'"):
         screen([case], type(case), PrivacyConfig(detector="presidio"), "case")
 
 

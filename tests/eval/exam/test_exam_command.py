@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
+from engine.errors import InputError
+from eval.exam.planning import plan_exam
 from tests.eval.exam.making import DECISIONS, QUESTIONS, write_medqa, write_pubmedqa
 from tests.running import run, run_json, start
 from tests.stub import Call, Stub, serve
@@ -155,3 +157,17 @@ def test_an_item_is_put_once() -> None:
     table = {**read_table(ROOT / "examples" / "exam.toml"), "cases": {"repeats": 2}}
     with pytest.raises(InputError, match="cases.repeats must be 1 in an exam, got 2"):
         plan_exam(table, ROOT / "examples")
+
+
+def test_the_first_option_is_given_where_no_number_tells_it(tmp_path: Path) -> None:
+    record = {"question": "A muscle?", "opa": "Femur", "opb": "Biceps", "opc": "Aorta", "opd": "Liver", "cop": 2}
+    (tmp_path / "few.jsonl").write_text(json.dumps(record) + "\n", "utf-8")
+    table = {
+        "tasks": {"medmcqa": {"path": "few.jsonl"}},
+        "models": {"base": {"kind": "openai", "model": "stub", "base_url": "http://127.0.0.1:1/v1"}},
+    }
+    with pytest.raises(InputError, match=r"tasks\.medmcqa: .*set first_option to 0 or 1"):
+        plan_exam(table, tmp_path)
+    for first, gold in ((0, "C"), (1, "B")):
+        table["tasks"]["medmcqa"] = {"path": "few.jsonl", "first_option": first}
+        assert [item.gold for item in plan_exam(table, tmp_path).cases] == [gold]
