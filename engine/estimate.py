@@ -163,10 +163,17 @@ def _without_hours(plan: Plan, figures: Forecast, earlier: Earlier | None) -> Es
     prices = {role: prices_of(plan.config.models[name]) for role, name in plan.config.roles.items()}
     least = _need(_scaled(figures.least, figures.episodes, prices), prices, is_cached=True)
     most = _need(_scaled(figures.most, figures.episodes, prices), prices)
+    unpriced = _unpriced(most)
     if earlier is None:
-        return Estimate(least=least, expected=_halfway(least, most), most=most)
+        return Estimate(least=least, expected=_halfway(least, most), most=most, notes=unpriced)
     expected, notes = _expected(plan, earlier, prices)
-    return Estimate(least=least, expected=expected, most=most, basis=earlier.directory, notes=notes)
+    return Estimate(least=least, expected=expected, most=most, basis=earlier.directory, notes=[*unpriced, *notes])
+
+
+def _unpriced(need: Need) -> list[str]:
+    """Say whose calls are in no cost, where some models have prices and others none."""
+    names = ", ".join(role for role, cost in need.costs.items() if cost is None)
+    return [f"cost: without {names}, whose model has no prices"] if names and need.cost is not None else []
 
 
 def _scaled(course: Course, episodes: int, order: Iterable[str]) -> dict[str, CallTotals]:

@@ -61,7 +61,8 @@ def test_without_an_earlier_run_halfway_is_called_so_and_hours_are_unknown(plan:
     assert list(found.by_name) == ["least", "halfway", "most"] and found.basis == ""
     assert found.expected.roles["patient"] == CallTotals(16, 20_000, 1220)
     assert found.expected.costs == {"patient": pytest.approx((0.0044 + 0.096) / 2), "therapist": None}
-    assert found.expected.hours is None and "hours: unknown" in found.notes[0]
+    assert found.expected.hours is None and "hours: unknown" in found.notes[-1]
+    assert found.notes[0] == "cost: without therapist, whose model has no prices"
 
 
 def test_an_earlier_run_gives_the_mean_of_its_episodes_and_its_pace(plan: Plan) -> None:
