@@ -13,7 +13,7 @@ import msgspec
 
 from engine.bill import money, total_cost
 from engine.config import flatten, read_table
-from engine.config_sections import prices_of
+from engine.config_sections import OpenAIConfig, prices_of
 from engine.corpus import Corpus
 from engine.dryrun import Course, Forecast
 from engine.elapsed import played_s
@@ -163,11 +163,18 @@ def _without_hours(plan: Plan, figures: Forecast, earlier: Earlier | None) -> Es
     prices = {role: prices_of(plan.config.models[name]) for role, name in plan.config.roles.items()}
     least = _need(_scaled(figures.least, figures.episodes, prices), prices, is_cached=True)
     most = _need(_scaled(figures.most, figures.episodes, prices), prices)
-    unpriced = _unpriced(most)
+    said = [*_guessed(plan), *_unpriced(most)]
     if earlier is None:
-        return Estimate(least=least, expected=_halfway(least, most), most=most, notes=unpriced)
+        return Estimate(least=least, expected=_halfway(least, most), most=most, notes=said)
     expected, notes = _expected(plan, earlier, prices)
-    return Estimate(least=least, expected=expected, most=most, basis=earlier.directory, notes=[*unpriced, *notes])
+    return Estimate(least=least, expected=expected, most=most, basis=earlier.directory, notes=[*said, *notes])
+
+
+def _guessed(plan: Plan) -> list[str]:
+    """Say of which models nobody here has the tokenizer."""
+    pools = dict.fromkeys(plan.config.roles.values())
+    names = ", ".join(f"models.{name}" for name in pools if isinstance(plan.config.models[name], OpenAIConfig))
+    return [f"tokens: a guess for {names}, as an endpoint's tokenizer is not known"] if names else []
 
 
 def _unpriced(need: Need) -> list[str]:
