@@ -36,7 +36,7 @@ p{margin:.4rem 0;overflow-wrap:anywhere;unicode-bidi:plaintext;white-space:pre-l
 td,th{border-bottom:1px solid var(--line);padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
 td{unicode-bidi:plaintext;white-space:pre-wrap}thead th{color:var(--dim)}
 td.num,th.num{text-align:right;white-space:nowrap}td.long{overflow-wrap:anywhere;min-width:15rem}
-tbody th{font-weight:600;white-space:nowrap}
+tbody th{font-weight:600;white-space:nowrap}th+td.long{min-width:0}
 .turn{border-left:3px solid var(--c0);padding:.1rem .8rem;margin:.5rem 12% .5rem 0}
 .t1{border-color:var(--c1);margin:.5rem 0 .5rem 12%}.turn p{white-space:pre-wrap;max-width:46rem}
 .bad,.bad td{color:var(--bad)}.dim{color:var(--dim);font-size:13px}
