@@ -116,6 +116,8 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
 def apply_overrides(table: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """Return a copy of the table with `a.b=c` overrides set. Raises ConfigError."""
+    # JSON has no word for such a figure: of the copy nobody could say what was given.
+    _refuse_endless(table)
     copy: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(table))
     for text in overrides:
         path, value = parse_override(text)
@@ -125,7 +127,16 @@ def apply_overrides(table: dict[str, Any], overrides: list[str]) -> dict[str, An
             if not isinstance(here, dict):
                 raise ConfigError(f"override of {'.'.join(path)}: {key!r} is a value, not a table")
         here[path[-1]] = value
+    _refuse_endless(copy)
     return copy
+
+
+def _refuse_endless(table: Mapping[str, Any]) -> None:
+    odd = [
+        (key, value) for key, value in flatten(table).items() if isinstance(value, float) and not math.isfinite(value)
+    ]
+    if odd:
+        raise ConfigError([f"{key} must be a finite number, got {value}" for key, value in odd])
 
 
 def read_table(path: Path) -> dict[str, Any]:

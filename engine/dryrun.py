@@ -20,6 +20,8 @@ from engine.totals import CallTotals
 MAX_CASES = 8
 TEMPLATE_TOKENS = 8
 """Tokens that a chat template adds per message, generously."""
+LEAST_TEMPLATE_TOKENS = 1
+"""What every known one adds at least: the end of a message."""
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,13 +117,14 @@ def _course(
 ) -> Course:
     roles: dict[str, CallTotals] = {}
     longest = 0
+    added = LEAST_TEMPLATE_TOKENS if is_terse else TEMPLATE_TOKENS
     open_steps: list[Leaf] = dialogue.start()
     while open_steps:
         leaf = open_steps.pop()
         answer = _answer(leaf, extreme, is_terse)
         if isinstance(leaf, Generate):
             messages = leaf.view.messages()
-            size = sum(length(message.text) + TEMPLATE_TOKENS for message in messages)
+            size = sum(length(message.text) + added for message in messages)
             said = max(length(answer.text), 1) if is_terse and isinstance(answer, Reply) else leaf.sampling.max_tokens
             roles[leaf.role] = roles.get(leaf.role, CallTotals()) + CallTotals(1, size, said)
             context = size + leaf.sampling.max_tokens

@@ -124,7 +124,8 @@ def end_screen(
 def facts_table(summary: Mapping[str, Any]) -> "Table":
     """Return the measured facts: counts and tokens of the whole run, speeds of this invocation."""
     prompt, cached, completion = (summary[f"{kind}_tokens"] for kind in ("prompt", "cached", "completion"))
-    driver = summary.get("driver") or {}
+    # The last line of the metrics is another invocation's where this one played nothing.
+    driver = (summary.get("driver") or {}) if summary["elapsed_s"] else {}
     rows = [
         (
             "episodes",

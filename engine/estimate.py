@@ -13,7 +13,7 @@ import msgspec
 
 from engine.bill import money, total_cost
 from engine.config import flatten, read_table
-from engine.config_sections import prices_of
+from engine.config_sections import OpenAIConfig, prices_of
 from engine.corpus import Corpus
 from engine.dryrun import Course, Forecast
 from engine.elapsed import played_s
@@ -163,10 +163,24 @@ def _without_hours(plan: Plan, figures: Forecast, earlier: Earlier | None) -> Es
     prices = {role: prices_of(plan.config.models[name]) for role, name in plan.config.roles.items()}
     least = _need(_scaled(figures.least, figures.episodes, prices), prices, is_cached=True)
     most = _need(_scaled(figures.most, figures.episodes, prices), prices)
+    said = [*_guessed(plan), *_unpriced(most)]
     if earlier is None:
-        return Estimate(least=least, expected=_halfway(least, most), most=most)
+        return Estimate(least=least, expected=_halfway(least, most), most=most, notes=said)
     expected, notes = _expected(plan, earlier, prices)
-    return Estimate(least=least, expected=expected, most=most, basis=earlier.directory, notes=notes)
+    return Estimate(least=least, expected=expected, most=most, basis=earlier.directory, notes=[*said, *notes])
+
+
+def _guessed(plan: Plan) -> list[str]:
+    """Say of which models nobody here has the tokenizer."""
+    pools = dict.fromkeys(plan.config.roles.values())
+    names = ", ".join(f"models.{name}" for name in pools if isinstance(plan.config.models[name], OpenAIConfig))
+    return [f"tokens: a guess for {names}, as an endpoint's tokenizer is not known"] if names else []
+
+
+def _unpriced(need: Need) -> list[str]:
+    """Say whose calls are in no cost, where some models have prices and others none."""
+    names = ", ".join(role for role, cost in need.costs.items() if cost is None)
+    return [f"cost: without {names}, whose model has no prices"] if names and need.cost is not None else []
 
 
 def _scaled(course: Course, episodes: int, order: Iterable[str]) -> dict[str, CallTotals]:

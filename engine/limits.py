@@ -14,6 +14,7 @@ from engine.config import Config
 from engine.config_sections import LimitsConfig
 from engine.errors import RunError
 from engine.prices import Prices, rounded
+from engine.protocol import EMBEDDER
 from engine.steps import Usage
 from engine.totals import CallTotals, Totals
 
@@ -147,7 +148,9 @@ def used_before(config: Config, ended: Totals, live: Mapping[str, CallTotals]) -
             " sealed without it: use another limit, or start a new run"
         )
     used = [(config.roles.get(role, UNTOLD), calls) for role, calls in ended.roles.items()]
-    used += [(pool_of(replica, config), calls) for replica, calls in live.items()]
+    # What failed at the embedder was no call to a model, and stands in the journal as an attempt all the same.
+    is_known = EMBEDDER in config.models
+    used += [(pool_of(one, config), calls) for one, calls in live.items() if is_known or one != EMBEDDER]
     for pool, calls in [(UNTOLD, untold), *used]:
         sums[pool] = sums.get(pool, CallTotals()) + calls
     return sums

@@ -109,8 +109,13 @@ def _first_option(leaf: Leaf) -> str | None:
     return value.options[0] if isinstance(value, Choice) else None
 
 
+def _shortest_option(leaf: Leaf) -> str | None:
+    value = leaf.value if isinstance(leaf, Generate) else None
+    return min(value.options, key=len) if isinstance(value, Choice) else None
+
+
 STRAIGHT: Final = (
-    Extreme(name="shortest", similarity=1.0, answer=lambda leaf: _first_option(leaf) or "-"),
+    Extreme(name="shortest", similarity=1.0, answer=lambda leaf: _shortest_option(leaf) or "-"),
     Extreme(name="longest", similarity=0.0, answer=_first_option),
 )
 """The extremes of a protocol whose course does not depend on what is answered."""

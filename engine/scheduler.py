@@ -30,6 +30,7 @@ from engine.live import SPENT, LiveEpisode, OpenStep
 from engine.mailroom import Arrival, Mailroom
 from engine.metrics import Metrics
 from engine.ordering import Order
+from engine.protocol import EMBEDDER
 from engine.record import AttemptRecord, EpisodeKey
 from engine.recording import Identity, build_record, build_stub
 from engine.retry import RetryPolicy
@@ -383,7 +384,7 @@ class Scheduler:
             floats = iter(await self.embedder.similarities(pairs))
         except EmbeddingFailed as failed:
             for step in steps:
-                self._attempt_failed(step, failed.failure, None, "embedder")
+                self._attempt_failed(step, failed.failure, None, EMBEDDER)
             await self.clock.sleep(1.0)
             return
         for number, step in enumerate(steps, start=1):

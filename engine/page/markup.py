@@ -36,7 +36,7 @@ p{margin:.4rem 0;overflow-wrap:anywhere;unicode-bidi:plaintext;white-space:pre-l
 td,th{border-bottom:1px solid var(--line);padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
 td{unicode-bidi:plaintext;white-space:pre-wrap}thead th{color:var(--dim)}
 td.num,th.num{text-align:right;white-space:nowrap}td.long{overflow-wrap:anywhere;min-width:15rem}
-tbody th{font-weight:600;white-space:nowrap}
+tbody th{font-weight:600;white-space:nowrap}th+td.long{min-width:0}
 .turn{border-left:3px solid var(--c0);padding:.1rem .8rem;margin:.5rem 12% .5rem 0}
 .t1{border-color:var(--c1);margin:.5rem 0 .5rem 12%}.turn p{white-space:pre-wrap;max-width:46rem}
 .bad,.bad td{color:var(--bad)}.dim{color:var(--dim);font-size:13px}
@@ -45,7 +45,7 @@ figure{margin:.5rem 0;max-width:34rem}figcaption{font-weight:600;font-size:14px}
 ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:0 1rem;margin:.1rem 0;padding:0;font-size:12px}
 ul.legend li::before{content:"";display:inline-block;width:1.5rem;margin-right:.35rem;vertical-align:middle;
 border-top:2px solid}
-svg{display:block;width:100%;height:auto}svg text{font:12.5px system-ui,sans-serif;fill:var(--dim)}
+svg{display:block;width:100%;height:auto;overflow:visible}svg text{font:12.5px system-ui,sans-serif;fill:var(--dim)}
 svg .end{text-anchor:end}svg .middle{text-anchor:middle}svg .value{fill:var(--ink)}
 .grid{stroke:var(--line)}.rule{stroke:var(--dim);stroke-dasharray:2 3}.line{fill:none;stroke-width:1.8}
 .bar{fill:var(--c0)}.interval{stroke-width:1.4}.s0{stroke:var(--c0)}.s1{stroke:var(--c1);stroke-dasharray:6 2}

@@ -69,15 +69,21 @@ def of_costs(costs: Costs) -> Html:
         rows.append(("all", "", *_counts(whole), money(total_cost(row.cost for row in costs.bill)), ""))
     shown = priced if costs.is_priced else heads
     note = "Every attempt of all episodes that ended is counted. "
-    note += "Costs are in the unit of the prices." if costs.is_priced else UNPRICED
+    note += f"Costs are in the unit of the prices.{_left_out(costs)}" if costs.is_priced else UNPRICED
     return joined(
         [
             heading(2, "What it cost" if costs.is_priced else "What it took"),
             paragraph(note, "dim"),
-            table(shown, [row[: len(shown)] for row in rows], numbers=shown[2:7]),
+            table(shown, [row[: len(shown)] for row in rows], numbers=shown[2:]),
             _limits(costs),
         ]
     )
+
+
+def _left_out(costs: Costs) -> str:
+    """Return whose calls no cost holds, where some models have prices and others none."""
+    names = ", ".join(row.role for row in costs.bill if row.cost is None)
+    return f" The model of {names} has no prices, and no sum holds its cost." if names else ""
 
 
 def _row(row: BillRow, costs: Costs) -> tuple[str, ...]:
@@ -106,12 +112,12 @@ def _limits(costs: Costs) -> Html:
         (f"limits.{name}", _amount(name, limit), _amount(name, value), percent(value or 0.0, limit))
         for name, limit, value in found
     ]
-    whose = "Episodes that have not ended are" if costs.is_of_all else "Only episodes that ended are"
+    note = "Episodes that have not ended are counted for the limits."
+    if not costs.is_of_all:
+        note = "Only episodes that ended are counted. The limits are those of config.toml; resume may have set others."
     heads = ("limit", "at most", "used", "share")
     reached = [place for place, (_, limit, value) in enumerate(found) if value is not None and value >= limit]
-    return joined(
-        [paragraph(f"{whose} counted for the limits.", "dim"), table(heads, rows, numbers=heads[1:], flagged=reached)]
-    )
+    return joined([paragraph(note, "dim"), table(heads, rows, numbers=heads[1:], flagged=reached)])
 
 
 def _amount(name: str, value: float | None) -> str:

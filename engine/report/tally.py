@@ -4,7 +4,7 @@ Knows records and what their protocol declares of itself; nothing of pages.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from engine.page.spread import Spread
@@ -38,10 +38,16 @@ class CallTally:
 
 
 class Tally:
-    """The figures of a run in the making: `add` each record."""
+    """The figures of a run in the making: `add` each record.
 
-    def __init__(self, spec: ProtocolSpec, seed: int = 0) -> None:
+    `paused_s` says how long the run stood still between two moments (Unix time), which no episode is blamed for.
+    """
+
+    def __init__(
+        self, spec: ProtocolSpec, seed: int = 0, paused_s: Callable[[float, float], float] = lambda start, end: 0.0
+    ) -> None:
         self._spec = spec
+        self._paused_s = paused_s
         self.num = 0
         self.statuses: Counter[str] = Counter()
         self.protocols: Counter[str] = Counter()
@@ -90,7 +96,8 @@ class Tally:
         spoken = turns(record, self._spec.turns)
         self.num_turns.add(len(spoken))
         if record.started_at and record.ended_at >= record.started_at:
-            self.duration_s.add(record.ended_at - record.started_at)
+            span_s = record.ended_at - record.started_at
+            self.duration_s.add(max(span_s - self._paused_s(record.started_at, record.ended_at), 0.0))
         for turn in spoken:
             self.words[turn.role].add(len(turn.text.split()))
         for name, value in facts(record, self._spec).items():

@@ -6,6 +6,7 @@ interruption to the next resume none pass.
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -74,6 +75,11 @@ class Timeline:
         """When it went on after a pause."""
         return [self._played(start) for start, _ in self._busy[1:]]
 
+    def paused_s(self, start: float, end: float) -> float:
+        """Return the seconds between two moments (Unix time) in which nobody played."""
+        pauses = ((before[1], after[0]) for before, after in pairwise(self._busy))
+        return sum(max(min(end, until) - max(start, since), 0.0) for since, until in pauses)
+
     def series(self, name: str, label: str = "") -> Series:
         """Return a gauge over the time played, summed over schedulers."""
         places = [(self._played(line["time"] or 0.0), line.get(name)) for log in self._logs for line in _flat(log)]
@@ -126,11 +132,17 @@ def stretches_of(lines: Sequence[Gauges]) -> list[Stretch]:
         if time is None or elapsed is None:
             continue
         began_at = time - elapsed
-        if found and abs(began_at - found[-1].began_at) <= DRIFT_S and time >= found[-1].ended_at:
+        if found and _goes_on(found[-1], began_at, time, elapsed):
             found[-1].lines.append(line)
         else:
             found.append(Stretch(began_at, [line]))
     return found
+
+
+def _goes_on(stretch: Stretch, began_at: float, time: float, elapsed: float) -> bool:
+    """Whether a line is of the same invocation: one that began again counts its own time from nothing."""
+    before = stretch.lines[-1]["run/elapsed_s"] or 0.0
+    return abs(began_at - stretch.began_at) <= DRIFT_S and time >= stretch.ended_at and elapsed >= before
 
 
 def merged(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

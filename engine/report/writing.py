@@ -102,10 +102,10 @@ def _read(
     spent: Spent | None,
 ) -> Reading:
     corpus, table = Corpus.open(rundir), read_table(rundir.config)
-    tally = Tally(spec)
+    timeline = Timeline.read([rundir.metrics_of(journal) for journal in corpus.journals or [0]])
+    tally = Tally(spec, paused_s=timeline.paused_s)
     tally.update(corpus.sample(size) if size else corpus)
     total = num_episodes(rundir, table)
-    timeline = Timeline.read([rundir.metrics_of(journal) for journal in corpus.journals or [0]])
     return Reading(
         rundir=rundir,
         spec=spec,
@@ -183,7 +183,8 @@ def _when(timeline: Timeline) -> str:
     if timeline.began_at is None or timeline.ended_at is None:
         return f"{MISSING} (no metrics were kept)"
     began, ended = (datetime.fromtimestamp(at, UTC) for at in (timeline.began_at, timeline.ended_at))
-    pauses = f", resumed {len(timeline.resumed_s)} times" if timeline.resumed_s else ""
+    num = len(timeline.resumed_s)
+    pauses = f", resumed {'once' if num == 1 else f'{num} times'}" if num else ""
     return f"{began:%Y-%m-%d %H:%M} to {ended:%Y-%m-%d %H:%M} UTC, {duration(timeline.played_s)} of playing{pauses}"
 
 

@@ -31,6 +31,14 @@ def problems_of(table: dict[str, object]) -> str:
     return str(refused.value)
 
 
+@pytest.mark.parametrize("figure", ["nan", "inf", "-inf"])
+def test_figures_without_end_are_refused_as_they_were_given(figure: str) -> None:
+    problem = f"limits.max_cost must be a finite number, got {figure}"
+    for table, overrides in ((TABLE, [f"limits.max_cost={figure}"]), ({"limits": {"max_cost": float(figure)}}, [])):
+        with pytest.raises(ConfigError, match=problem):
+            apply_overrides(table, overrides)
+
+
 def test_all_problems_come_at_once_with_value_and_remedy() -> None:
     text = problems_of(
         {

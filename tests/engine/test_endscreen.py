@@ -90,6 +90,11 @@ def test_the_table_holds_measured_facts() -> None:
     }
 
 
+def test_a_run_that_played_nothing_has_no_speed_of_an_earlier_one() -> None:
+    said = rendered(facts_table(make_summary(elapsed_s=0.0, episodes_per_s=0.0)), 120)
+    assert "nothing was played this time" in said and "turns/s" not in said
+
+
 def test_a_limited_run_says_what_was_counted_and_how_to_go_on() -> None:
     spent = {"calls": 50, "tokens": 9000, "cost": 0.25, "hours": 0.5}
     roles = {

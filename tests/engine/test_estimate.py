@@ -6,15 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.dryrun import Course, Forecast, forecast
+from engine.dryrun import TEMPLATE_TOKENS, Course, Forecast, forecast
 from engine.errors import InputError
 from engine.estimate import Earlier, estimate, read_earlier, rows_of
 from engine.journal import Journal
 from engine.metrics import MetricsLog
 from engine.planning import Plan, freeze, make_plan
+from engine.protocol import STRAIGHT
 from engine.rundir import RunDirectory
+from engine.steps import Choice, Generate, Sampling
 from engine.token_count import bytes_count
 from engine.totals import CallTotals
+from engine.views import View
 from tests.engine.kept import play
 
 MODEL = {"kind": "openai", "model": "m", "price_in": 2, "price_out": 10, "price_cached": 1}
@@ -61,7 +64,11 @@ def test_without_an_earlier_run_halfway_is_called_so_and_hours_are_unknown(plan:
     assert list(found.by_name) == ["least", "halfway", "most"] and found.basis == ""
     assert found.expected.roles["patient"] == CallTotals(16, 20_000, 1220)
     assert found.expected.costs == {"patient": pytest.approx((0.0044 + 0.096) / 2), "therapist": None}
-    assert found.expected.hours is None and "hours: unknown" in found.notes[0]
+    assert found.expected.hours is None and "hours: unknown" in found.notes[-1]
+    assert found.notes[:2] == [
+        "tokens: a guess for models.gpt, as an endpoint's tokenizer is not known",
+        "cost: without therapist, whose model has no prices",
+    ]
 
 
 def test_an_earlier_run_gives_the_mean_of_its_episodes_and_its_pace(plan: Plan) -> None:
@@ -122,3 +129,16 @@ def test_the_forecast_is_of_short_replies_at_least_and_long_ones_at_most(plan: P
     assert found.most.completion_tokens == limit * found.most.calls
     assert found.least.completion_tokens < limit * found.least.calls
     assert found.least.calls <= found.least.completion_tokens
+
+
+def test_the_least_holds_for_the_sparest_chat_template_and_the_most_for_a_wordy_one(plan: Plan) -> None:
+    found = forecast(plan, lambda text: 0)
+    assert found.most.prompt_tokens % TEMPLATE_TOKENS == 0
+    assert found.least.calls <= found.least.prompt_tokens < found.least.calls * TEMPLATE_TOKENS
+
+
+def test_the_least_of_a_choice_is_its_shortest_option() -> None:
+    step = Generate(
+        "item", "therapist", View.of("Which?"), Sampling(24), "answer", Choice(("long one", "two", "three"))
+    )
+    assert [extreme.answer(step) for extreme in STRAIGHT] == ["two", "long one"]

@@ -118,6 +118,14 @@ def test_what_was_used_before_goes_by_pool_live_episodes_included() -> None:
     assert pool_of("basement/0", load(TABLE)) == ""
 
 
+def test_what_failed_at_the_embedder_is_no_call() -> None:
+    live = {"base/1": CallTotals(2, 7), "embedder": CallTotals(3)}
+    assert used_before(load(TABLE), Totals(), live)["base"] == CallTotals(2, 7)
+    assert "" not in {pool for pool, used in used_before(load(TABLE), Totals(), live).items() if used.calls}
+    table = {**TABLE, "models": {**TABLE["models"], "embedder": {"kind": "openai", "model": "m"}}}
+    assert used_before(load(table), Totals(), live)["embedder"] == CallTotals(3)
+
+
 def test_a_limit_of_cost_needs_to_know_the_roles() -> None:
     older = Totals(calls=9, prompt_tokens=90)
     assert used_before(load(TABLE), older, {}) == {"": CallTotals(9, 90)}

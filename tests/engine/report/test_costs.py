@@ -33,6 +33,7 @@ def test_with_prices_every_role_has_its_cost_and_the_price_used(tmp_path: Path) 
     cost = ["0.00492", "10 in, 1 cached, 100 out"]
     assert row(page, "therapist", 8) == ["therapist", "large", "3", "300", "120 (40 %)", "30", *cost]
     assert row(page, "all", 8) == ["all", "", "6", "600", "240 (40 %)", "60", "0.00492", ""]
+    assert any("The model of patient has no prices, and no sum holds its cost." in one for one in page.texts["p"])
 
 
 def test_without_prices_there_are_tokens_and_no_cost(tmp_path: Path) -> None:
@@ -51,7 +52,8 @@ def test_of_each_limit_the_page_says_what_was_used(tmp_path: Path) -> None:
     assert row(page, "limits.max_cost", 4) == ["limits.max_cost", "0.1", "0.012", "12 %"]
     assert row(page, "limits.max_hours", 4) == ["limits.max_hours", "2", "0.0139", "1 %"]
     assert "limits.max_tokens" not in page.texts["td"]
-    assert any(one.startswith("Only episodes that ended") for one in page.texts["p"])
+    assert any("The limits are those of config.toml; resume may have set others." in one for one in page.texts["p"])
+    assert not any("has no prices" in one for one in page.texts["p"])
 
 
 def test_a_driver_knows_the_limits_in_force_and_what_is_spent_by_live_episodes(tmp_path: Path) -> None:

@@ -84,6 +84,12 @@ def test_lengths_and_figures_are_of_completed_episodes_alone() -> None:
     assert sorted(record.key.case for record in tally.transcripts.items) == ["case0", "case2"]
 
 
+def test_time_in_which_nobody_played_is_none_of_an_episodes() -> None:
+    tally = Tally(SPEC, paused_s=lambda start, end: end - start - 0.5)
+    tally.add(make_record(0))
+    assert tally.duration_s.values == [0.5]
+
+
 def test_an_outcome_that_is_no_object_has_no_figures() -> None:
     tally = Tally(SPEC)
     tally.update([make_record(0, outcome="[1]"), make_record(1, outcome="broken"), make_record(2)])

@@ -78,3 +78,18 @@ def test_of_a_long_log_a_bounded_number_of_lines_is_read_and_the_last(tmp_path: 
     steps = [(b or 0) - (a or 0) for a, b in zip(times, times[1:-1], strict=False)]
     assert all(step == pytest.approx(500, rel=0.2) for step in steps)
     assert len(Timeline([read_lines(path)]).series("x").points) <= 240
+
+
+def test_an_invocation_that_begins_at_once_is_another_all_the_same() -> None:
+    log = make_lines(1000, {"x": 1.0}, {"x": 2.0}, every_s=1.0) + make_lines(1004, {"x": 3.0}, every_s=1.0)
+    found = Timeline([log])
+    assert (found.played_s, found.resumed_s) == (3, [2])
+
+
+def test_between_two_moments_pauses_are_known() -> None:
+    found = Timeline([make_lines(1000, {}, {}) + make_lines(5000, {}) + make_lines(6000, {})])
+    assert found.paused_s(1000, 1020) == 0
+    assert found.paused_s(1015, 5005) == 3980
+    assert found.paused_s(1500, 2000) == 500
+    assert found.paused_s(1015, 6005) == 3980 + 990
+    assert Timeline([]).paused_s(0, 9e9) == 0
