@@ -54,11 +54,12 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     await look_at_target(out, plan.config.corpus)
     rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
     with rundir.lock():
+        name = rundir.name_in_lock()
         try:
             _note_for_shards(plan, rundir)
             result = await _play(plan, rundir, crew, paths, [])
         except BaseException:
-            if await _has_started(rundir, plan.config.shards):
+            if rundir.name_in_lock() != name or await _has_started(rundir, plan.config.shards):
                 _say_resume(rundir)
             else:
                 shutil.rmtree(rundir.path, ignore_errors=True)
