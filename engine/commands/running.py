@@ -133,7 +133,10 @@ async def _play(plan: Plan, rundir: RunDirectory, crew: Any, paths: dict[str, Pa
         await crew.close()
         return await play_shards(plan, rundir, paths, panel, extra)
     crew.attach(rundir, panel.say)
-    return await play(plan, rundir, crew, panel, extra)
+    try:
+        return await play(plan, rundir, crew, panel, extra)
+    finally:
+        await crew.hang_up()
 
 
 async def _has_started(rundir: RunDirectory, num_journals: int) -> bool:
