@@ -76,6 +76,7 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     progress = await read_progress(plan, rundir)
     extra = retry_keys(progress.ended) if retry_failed else []
     is_finished = progress.is_finished(plan) and not extra
+    plan = _in_place(plan) if is_finished else plan
     refuse_target(plan.config)  # a finished run asks nobody, and is copied all the same
     paths = {} if is_finished else prepare_models(plan, kept_commits(rundir.path))
     serving = {} if is_finished else read_serving(rundir)
@@ -92,6 +93,13 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
         _say_resume(rundir)
         raise
     finish(plan, rundir, result, as_json)
+
+
+def _in_place(plan: Plan) -> Plan:
+    """Return the plan of a finished run, which needs no disk of this node."""
+    journal = msgspec.structs.replace(plan.config.journal, local_dir="")
+    config = msgspec.structs.replace(plan.config, journal=journal)
+    return msgspec.structs.replace(plan, config=config, table={**plan.table, "journal": msgspec.to_builtins(journal)})
 
 
 def _note_for_shards(plan: Plan, rundir: RunDirectory) -> None:
