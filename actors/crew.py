@@ -140,6 +140,11 @@ class LocalCrew:
         if self._processes is not None and (hosts := sorted({record.host for record in self._processes.of(LOST)})):
             self._say(f"lost with what ran there: {', '.join(hosts)}; {self._processes.path} names the processes")
 
+    async def hang_up(self) -> None:
+        """Close the connections to endpoints, which nothing else does after `abort`; safe to call twice."""
+        parts = (*self.pools.values(), self.embedder)
+        await asyncio.gather(*(part.close() for part in parts if isinstance(part, OpenAIBackend | OpenAIEmbedder)))
+
     def abort(self) -> None:
         """End every recorded process at once."""
         if self._processes is not None:

@@ -5,7 +5,7 @@ folder is a left-over and may be removed by the journal's owner. Knows nothing o
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -201,9 +201,9 @@ def form_part(file: str, records: Sequence[EpisodeRecord]) -> tuple[Part, bytes]
     return part, data
 
 
-def keep_part(rundir: RunDirectory, part: Part, data: bytes) -> Part:
-    """Make a part's bytes durable; it does not count yet. Raises OSError."""
-    write_atomic(rundir.episodes / part.file, data)
+def keep_part(rundir: RunDirectory, part: Part, data: bytes, before: Callable[[], None] = lambda: None) -> Part:
+    """Make a part's bytes durable; it does not count yet. `before` may refuse at the last moment. Raises OSError."""
+    write_atomic(rundir.episodes / part.file, data, before=before)
     return part
 
 

@@ -15,12 +15,15 @@ import msgspec
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
 NETWORK: Final = frozenset(
-    "9p acfs afs beegfs beegfs_nodev ceph cifs coda cvmfs daosfs dvs exafs gfs gfs2 glusterfs gpfs lustre mmfs ncpfs "
-    "nfs nfs4 ocfs2 orangefs panfs prl_fs pvfs2 quobyte smb2 smb3 smbfs vastnfs vboxsf virtiofs vmhgfs wekafs".split()
+    "9p acfs afs beegfs beegfs_nodev ceph cifs coda cvfs cvmfs daosfs dvs exafs fhgfs gfs gfs2 glusterfs gpfs lustre "
+    "mmfs ncpfs nfs nfs4 ocfs2 orangefs panfs prl_fs pvfs2 quobyte scoutfs smb2 smb3 smbfs vastnfs vboxsf virtiofs "
+    "vmhgfs wekafs".split()
 )
 """Kinds whose files are also written elsewhere: shared memory in a file is not the same memory there."""
 LOCAL_FUSE: Final = frozenset("bindfs exfat fuse-overlayfs lxcfs mergerfs ntfs-3g portal squashfuse".split())
 """What of FUSE is known to be local; all else of it counts as a network, for nobody can tell what is behind it."""
+UNLOCKED_FUSE: Final = frozenset("blobfuse blobfuse2 curlftpfs gcsfuse goofys rclone s3fs sshfs".split())
+"""What of FUSE passes no locks on: the kernel then keeps them itself."""
 LOCKS_KEPT: Final = re.compile(r"(^|,)(local_lock=(all|flock|posix)|nolock|localflock|nobrl)(,|$)")
 """Options under which locks hold on one node alone, however many have the same files."""
 
@@ -53,8 +56,10 @@ class FileSystem(msgspec.Struct, frozen=True):
 
     @property
     def keeps_locks(self) -> bool:
-        """Whether locks that are taken here do not hold on other nodes, by the options it is mounted with."""
-        return self.is_network and LOCKS_KEPT.search(self.options) is not None
+        """Whether locks that are taken here do not hold on other nodes, by its kind or the options of its mount."""
+        base, _, program = self.kind.partition(".")
+        is_unlocked = base == "fuse" and program in UNLOCKED_FUSE
+        return self.is_network and (is_unlocked or LOCKS_KEPT.search(self.options) is not None)
 
     def __str__(self) -> str:
         if not self.kind:

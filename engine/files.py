@@ -25,18 +25,18 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o600, before: Callable[[], None] = lambda: None) -> None:
     """Write `data` to `path`: temporary file beside it, fsync, rename, fsync of the directory.
 
-    `mode` holds whatever the umask. Raises OSError; the old file is then untouched and the temporary one removed.
-    A killed writer may leave a `NAME.*.tmp` behind.
+    `mode` holds whatever the umask; `before` the rename is the last moment to refuse. Raises OSError; the old file is
+    then untouched and the temporary one removed. A killed writer may leave a `NAME.*.tmp` behind.
     """
-    with _replacing(path, mode, lambda: None) as file:
+    with _replacing(path, mode, before) as file:
         file.write(data)
 
 
 def copy_atomic(source: Path, path: Path, before: Callable[[], None] = lambda: None, mode: int = 0o600) -> None:
-    """Write what a file holds to `path` as `write_atomic` does; `before` the rename is the last moment to refuse."""
+    """Write what a file holds to `path` as `write_atomic` does."""
     with source.open("rb") as original, _replacing(path, mode, before) as file:
         shutil.copyfileobj(original, file, COPY_BYTES)
 

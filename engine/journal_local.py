@@ -22,8 +22,8 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -95,12 +95,11 @@ def bring_home(rundir: RunDirectory, index: int) -> bool:
     local = directory / home.name
     if not _is_there(life, rundir) or not local.exists():
         return False
-    try:
+    with _told(local, rundir):
         _settle(local)
+    with _told(home, rundir):
         _replace(home, local, lambda: _require(rundir, index, life.id))
         _write_life(rundir, index, Life(life.run))
-    except (sqlite3.Error, OSError) as error:
-        raise journal_error(local, error, rundir.path) from error
     shutil.rmtree(directory, ignore_errors=True)
     return True
 
@@ -129,6 +128,15 @@ def _read_mark(directory: Path) -> _Mark | None:
     with suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode((directory / MARK).read_bytes(), type=_Mark)
     return None
+
+
+@contextmanager
+def _told(path: Path, rundir: RunDirectory) -> Iterator[None]:
+    """Within, what goes wrong goes wrong with that path: its disk is the one that people are told of."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise journal_error(path, error, rundir.path) from error
 
 
 def _settle(path: Path) -> None:
@@ -190,20 +198,23 @@ class LocalJournal:
         run, id_ = life.run if life is not None else secrets.token_hex(8), secrets.token_hex(8)
         _remove_stale(base, run, rundir)
         directory = base / f"sandplay-{run}-{id_}"
+        begun = Life(run, id_, socket.gethostname(), str(directory), copy_every_s)
         try:
-            directory.mkdir(mode=0o700)
-            directory.chmod(0o700)
-            for left in home.parent.glob(f"{home.name}.*{TMP_SUFFIX}"):
-                left.unlink()
-            _settle(home)
-            copy_atomic(home, directory / home.name)
-            mark = _Mark(run, id_, str(rundir.path), os.stat(rundir.journals).st_ino)
-            write_atomic(directory / MARK, msgspec.json.encode(mark))
-            begun = Life(run, id_, socket.gethostname(), str(directory), copy_every_s)
-            _write_life(rundir, index, begun)
-        except (sqlite3.Error, OSError, JournalError) as error:
+            with _told(home, rundir):
+                for left in home.parent.glob(f"{home.name}.*{TMP_SUFFIX}"):
+                    left.unlink()
+                _settle(home)
+                mark = _Mark(run, id_, str(rundir.path), os.stat(rundir.journals).st_ino)
+            with _told(directory, rundir):
+                directory.mkdir(mode=0o700)
+                directory.chmod(0o700)
+                copy_atomic(home, directory / home.name)
+                write_atomic(directory / MARK, msgspec.json.encode(mark))
+            with _told(home, rundir):
+                _write_life(rundir, index, begun)
+        except JournalError:
             shutil.rmtree(directory, ignore_errors=True)
-            raise journal_error(home, error, rundir.path) from error
+            raise
         return cls(rundir, index, begun)
 
     @property
@@ -219,7 +230,7 @@ class LocalJournal:
 
     def _run(self, fail: Callable[[JournalError], None]) -> None:
         due = time.monotonic() + self._life.copy_every_s
-        while not self._stopped.wait(max(due - time.monotonic(), 0.0)):
+        while not self._stopped.wait(min(max(due - time.monotonic(), 0.0), threading.TIMEOUT_MAX)):
             due = time.monotonic() + self._life.copy_every_s
             try:
                 self.copy()
@@ -231,18 +242,18 @@ class LocalJournal:
         """Copy what is durable by now, if anything is new; blocking, from any thread. Raises JournalError."""
         with self._copying:
             begun = time.monotonic()
-            try:
-                self._copy()
-            except (sqlite3.Error, OSError) as error:
-                raise journal_error(self._home, error, self._rundir.path) from error
+            self._copy()
             self._current_at = begun
 
     def _copy(self) -> None:
         # On this node's disk first, which is quick: while it is read, the WAL cannot begin anew.
         staged = self.path.with_name("copy.db")
-        if (last_seq := self._snapshot(staged)) is None:
+        with _told(staged, self._rundir):
+            last_seq = self._snapshot(staged)
+        if last_seq is None:
             return
-        _replace(self._home, staged, self.require_ours)
+        with _told(self._home, self._rundir):
+            _replace(self._home, staged, self.require_ours)
         self._show(last_seq)
 
     def require_ours(self) -> None:

@@ -22,6 +22,8 @@ from engine.rundir import RunDirectory
 from engine.unsealed import SealRow, Unsealed
 
 COMMIT_EVERY_S = 0.02
+# How long a commit relies on the lock that the driver took: a node that hung may have lost it.
+RELY_S = 1.0
 # What may be recorded and not yet durable before `room` makes its callers wait: a few commits' worth. More writes no
 # faster, and each byte that waits before an episode is how long its samples do.
 MAX_QUEUED_OPS = 8192
@@ -115,7 +117,7 @@ class Writer:
         self._last_seq = max([extent.last_seq, *(seq for seq, _ in unsealed)])
         # What was put is counted by the loop's thread alone, what is durable by the writer's: neither needs the lock.
         self._num_put = self._bytes_put = self._num_done = self._bytes_done = self._commits = 0
-        self._commit_s = self._last = 0.0
+        self._commit_s = self._last = self._looked = 0.0
         self._is_idle = self._is_urgent = self._is_closing = self._is_closed = False
         self._thread = threading.Thread(target=self._run, name=f"journal-{extent.journal}", daemon=True)
         self._thread.start()
@@ -300,6 +302,9 @@ class Writer:
         steps = [op.row for op in batch if isinstance(op, Step) and op.row[0] not in ended]
         admits = [op.row for op in batch if isinstance(op, Admit)]
         if admits or steps or ends:
+            if not self._is_copied and self._last - self._looked > RELY_S:
+                self._unsealed.require_driver()
+                self._looked = self._last
             self._store.commit(admits, steps, ends)
             self._commits += 1
         return ends

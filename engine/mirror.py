@@ -11,10 +11,10 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from engine.corpus_parts import Manifest, Part, decode_manifest
 from engine.errors import InputError
@@ -27,6 +27,7 @@ from engine.transcript import one_line, printable
 _MANIFEST: Final = re.compile(r"episodes/\d{3,}\.manifest\.jsonl", re.ASCII)
 _PART: Final = re.compile(r"\d{3,}-\d{5,}\.parquet", re.ASCII)
 _MIB: Final = 1 << 20
+T = TypeVar("T")
 
 
 def bring_run(uri: str, directory: Path) -> RunDirectory:
@@ -36,20 +37,30 @@ def bring_run(uri: str, directory: Path) -> RunDirectory:
     left behind.
     """
     directory = directory.absolute()
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if directory.is_symlink() or (directory.exists() and (not directory.is_dir() or any(directory.iterdir()))):
         raise InputError(f"a run must be brought into a new directory, got {directory}, which is in use: name another")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         try:
-            _bring(retried(lambda: Target.open(uri)), RunDirectory.create(scratch))
+            _bring(_asked(_shown(uri), lambda: Target.open(uri)), RunDirectory.create(scratch))
             os.rename(scratch, directory)
             fsync_directory(directory.parent)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
-        raise InputError(f"{_shown(uri)} must be readable, got {one_line(str(error), 300)}") from error
+        raise InputError(
+            f"a run must be brought where it can be written, got {one_line(str(error), 300)}: name another directory"
+        ) from error
     return RunDirectory.open(directory)
+
+
+def _asked(place: str, call: Callable[[], T]) -> T:
+    """Return what a target answers. Raises InputError."""
+    try:
+        return retried(call)
+    except OSError as error:
+        raise InputError(f"{place} must be readable, got {one_line(str(error), 300)}") from error
 
 
 def _shown(uri: str) -> str:
@@ -57,15 +68,18 @@ def _shown(uri: str) -> str:
 
 
 def _bring(target: Target, rundir: RunDirectory) -> None:
-    sizes = retried(target.sizes)
+    def get(name: str) -> bytes:
+        return _asked(target.place, partial(target.get, name))
+
+    sizes = _asked(target.place, target.sizes)
     if "config.toml" not in sizes:
         raise InputError(f"a run must have its config.toml, got none in {target.place}: check the URI")
     names = [name for name in sorted(sizes) if _MANIFEST.fullmatch(name)]
-    manifests = {name: retried(partial(target.get, name)) for name in names}
+    manifests = {name: get(name) for name in names}
     parts = [part for name, data in manifests.items() for part in _parts(decode_manifest(data, name), target)]
     sys.stderr.write(printable(f"bringing {_amount(parts)} from {target.place}", markup=False) + "\n")
     for part in _shown_while(parts):
-        data = retried(partial(target.get, f"episodes/{part.file}"))
+        data = get(f"episodes/{part.file}")
         if hashlib.sha256(data).hexdigest() != part.sha256:
             raise InputError(f"a part must be what was sealed, got other bytes in {target.place}/episodes/{part.file}")
         write_atomic(rundir.episodes / part.file, data)
@@ -73,7 +87,7 @@ def _bring(target: Target, rundir: RunDirectory) -> None:
         write_atomic(rundir.path / name, data)
     for name in sizes:
         if name.count("/") <= 1 and any(fnmatch.fnmatch(name, wanted) for wanted in (*ALWAYS, *AT_END, IDENTITY)):
-            write_atomic(rundir.path / name, retried(partial(target.get, name)))
+            write_atomic(rundir.path / name, get(name))
 
 
 def _parts(manifest: Manifest, target: Target) -> tuple[Part, ...]:

@@ -52,9 +52,19 @@ class CopyState(msgspec.Struct, frozen=True):
 
 def place_of(rundir: RunDirectory, config: CorpusConfig) -> Target:
     """Return a run's folder at its target. Raises as `Target.open` does."""
+    return Target.open(config.target, config.target_options).inside(_folder_of(rundir))
+
+
+def _folder_of(rundir: RunDirectory) -> str:
+    """Return the name of the run's folder at targets: that which it was given, or its directory's."""
     own = rundir.path / IDENTITY
-    folder = msgspec.json.decode(own.read_bytes(), type=Identity).folder if own.is_file() else rundir.path.name
-    return Target.open(config.target, config.target_options).inside(folder)
+    if not own.is_file():
+        # A path may end in `..`, which names another folder there than here.
+        return rundir.path.name if rundir.path.name != ".." else rundir.path.resolve().name
+    folder = msgspec.json.decode(own.read_bytes(), type=Identity).folder
+    if "/" in folder or folder in ("", ".", ".."):
+        raise InputError(f"the folder in {own} must be a name, got {one_line(folder, 60)}: correct it")
+    return folder
 
 
 def refuse_taken(rundir: RunDirectory, target: Target) -> bool:
@@ -87,7 +97,7 @@ def claim(rundir: RunDirectory, target: Target) -> None:
         return
     own = rundir.path / IDENTITY
     if not own.is_file():
-        write_atomic(own, msgspec.json.encode(Identity(uuid.uuid4().hex, rundir.path.name)))
+        write_atomic(own, msgspec.json.encode(Identity(uuid.uuid4().hex, _folder_of(rundir))))
     target.put(IDENTITY, own.read_bytes())
     copy_files(rundir, target, ALWAYS)
 

@@ -126,15 +126,17 @@ class RunDirectory:
         with _opened(self._gate) as gate, _opened(self.driver_lock) as descriptor:
             _flock(gate, fcntl.LOCK_EX)
             try:
-                self._hold(descriptor)
+                mine = self._hold(descriptor)
             finally:
                 _flock(gate, fcntl.LOCK_UN)
             try:
                 yield
             finally:
-                os.ftruncate(descriptor, 0)
+                # Where the lock was lost on the way, as with a node that hung, the name is that of who has it now.
+                if self.holder() == mine:
+                    os.ftruncate(descriptor, 0)
 
-    def _hold(self, descriptor: int) -> None:
+    def _hold(self, descriptor: int) -> Holder:
         try:
             _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -143,6 +145,7 @@ class RunDirectory:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, msgspec.json.encode(holder), 0)
         os.fsync(descriptor)
+        return holder
 
     @contextmanager
     def read_lock(self) -> Iterator[bool]:
@@ -162,10 +165,16 @@ class RunDirectory:
                 stack.close()
             yield is_free
 
+    def name_in_lock(self) -> bytes | None:
+        """Return what the last driver wrote into the lock file, empty once it has left; None when it cannot be read."""
+        with suppress(OSError):
+            return self.driver_lock.read_bytes()
+        return None
+
     def holder(self) -> Holder | None:
         """Who wrote its name into the lock file; None when nobody did. The lock itself decides who holds it."""
-        with suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(self.driver_lock.read_bytes(), type=Holder)
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(self.name_in_lock() or b"", type=Holder)
         return None
 
     def _held_by(self) -> str:

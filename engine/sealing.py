@@ -35,23 +35,29 @@ _ROOT: Final = str(Path(__file__).parents[1])
 
 
 class Job:
-    """One part being sealed on a thread of its own; `done` is called there when it ends."""
+    """One part being sealed on a thread of its own; there `before` may refuse it, and `done` is called when it ends."""
 
     def __init__(
-        self, sealer: "Sealer", rundir: RunDirectory, extent: Extent, bodies: list[bytes], done: Callable[[], None]
+        self,
+        sealer: "Sealer",
+        rundir: RunDirectory,
+        extent: Extent,
+        bodies: list[bytes],
+        done: Callable[[], None],
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self.is_done = False
         self._part: Part | None = None
         self._error: Exception | None = None
         self._arguments = (sealer, rundir, extent, bodies)
-        self._done = done
+        self._done, self._before = done, before
         self._thread = Thread(target=self._run, name=f"seal-{extent.journal}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         sealer, rundir, extent, bodies = self._arguments
         try:
-            self._part = keep_part(rundir, *sealer.form(extent.next_file, bodies))
+            self._part = keep_part(rundir, *sealer.form(extent.next_file, bodies), self._before)
         except Exception as error:  # noqa: BLE001  raised where the part is asked for
             self._error = error
         self.is_done = True

@@ -18,7 +18,9 @@ def read_status(rundir: RunDirectory) -> dict[str, Any]:
     totals = corpus.totals
     table = read_table(rundir.config)
     total = num_episodes(rundir, table)
-    holder = rundir.holder()
+    with rundir.read_lock() as is_free:
+        # A driver that was killed leaves its name; the lock alone says whether one lives.
+        holder = None if is_free else rundir.holder()
     bill = make_bill(totals, table["roles"], read_prices(table["models"]))
     return {
         "directory": str(rundir.path),
@@ -36,6 +38,7 @@ def read_status(rundir: RunDirectory) -> dict[str, Any]:
         "cost": rounded(total_cost(row.cost for row in bill)),
         "roles": {row.role: row.figures for row in bill},
         "driver_pid": None if holder is None else holder.pid,
+        "driver_host": None if holder is None else holder.host,
         "journals": _journals_away(rundir, int(table.get("shards", 1))),
     }
 
@@ -77,7 +80,8 @@ def status_lines(figures: dict[str, Any]) -> list[str]:
         for row in figures["journals"]
     ]
     if figures["driver_pid"] is not None:
-        lines.append(f"being played by process {figures['driver_pid']} (sealed episodes are counted)")
+        who = f"process {figures['driver_pid']} on {one_line(figures['driver_host'], 60)}"
+        lines.append(f"being played by {who} (sealed episodes are counted)")
     elif ended < figures["total"]:
         lines.append(f"go on with: sandplay resume {figures['directory']}")
     return lines

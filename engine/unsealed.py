@@ -1,7 +1,8 @@
 """Terminal episodes on their way from the journal into parts: part, manifest, prune, in this order.
 
 Invariant: one part is formed at a time, in order of seq; rows are pruned only once a manifest that is durable names
-their part. Used by the writer's thread alone. Knows nothing of queues or dialogues.
+their part; nothing is formed or named once another driver has the run. Used by the writer's thread alone. Knows
+nothing of queues or dialogues.
 """
 
 import itertools
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from engine.corpus_parts import Extent, Part, keep_part, name_part
+from engine.errors import JournalError
 from engine.journal_store import Store
 from engine.rundir import RunDirectory
 from engine.sealing import Job, Sealer, form_encoded
@@ -26,7 +28,8 @@ class Unsealed:
 
     `rows` are those the store holds already, in order of seq.
     `wake` is called from another thread when `is_ready` becomes true, `named` whenever a part has been named.
-    `require_ours`, called before a part is written and before it is named, raises once another journal counts.
+    `require_ours`, called from any thread before a part is there and before it is named, raises once another journal
+    counts.
     """
 
     def __init__(
@@ -40,7 +43,8 @@ class Unsealed:
         named: Callable[[], None] | None = None,
         require_ours: Callable[[], None] | None = None,
     ) -> None:
-        self._require_ours = require_ours or (lambda: None)
+        self._require_life = require_ours or (lambda: None)
+        self._driver = rundir.name_in_lock()
         self._extent = extent
         self._named = named
         self._store, self._rundir, self._seal_every, self._wake = store, rundir, seal_every, wake
@@ -91,13 +95,28 @@ class Unsealed:
     def _is_due(self) -> bool:
         return len(self._rows) >= self._seal_every or self.num_bytes >= MAX_PART_BYTES
 
+    def require_driver(self) -> None:
+        """Raise JournalError once another driver has, or had, the run: a node that hung may have lost its lock.
+
+        Nothing can be told where no driver had it in the beginning, or while its name cannot be read.
+        """
+        if self._driver and self._rundir.name_in_lock() not in (self._driver, None):
+            holder = self._rundir.holder()
+            who = f"pid {holder.pid} on {holder.host}" if holder is not None else "another driver"
+            raise JournalError(
+                f"a run must be played by one driver, got it taken up by {who} meanwhile: leave it to that"
+            )
+
+    def _require_ours(self) -> None:
+        self.require_driver()
+        self._require_life()
+
     def _form(self) -> None:
-        self._require_ours()
         bodies = self._next_bodies()
         if self._sealer.is_worth(sum(map(len, bodies))):
-            self._job = Job(self._sealer, self._rundir, self._extent, bodies, self._wake)
+            self._job = Job(self._sealer, self._rundir, self._extent, bodies, self._wake, self._require_ours)
         else:
-            self._name(keep_part(self._rundir, *form_encoded(self._extent.next_file, bodies)))
+            self._name(keep_part(self._rundir, *form_encoded(self._extent.next_file, bodies), self._require_ours))
 
     def _next_bodies(self) -> list[bytes]:
         """The records of the next part: at least one."""

@@ -84,7 +84,7 @@ def test_a_journal_in_place_is_one_processes_alone_and_goes_on_elsewhere(tmp_pat
         with closing(sqlite3.connect(run_dir / "journals" / "000.db", timeout=0.1)) as other:
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 other.execute("SELECT count(*) FROM live").fetchall()
-        read_while_it_is_played(run_dir)
+        read_while_it_is_played(run_dir, process.pid)
         assert f"pid {process.pid} on" in run("resume", run_dir, expect=2)
         process.send_signal(signal.SIGCONT)
         wait_for_calls(stub, stub.num_lines + 100, process)
@@ -106,10 +106,11 @@ def wait_for_parts(run_dir: Path, process: "subprocess.Popen[str]") -> None:
         time.sleep(0.02)
 
 
-def read_while_it_is_played(run_dir: Path) -> None:
+def read_while_it_is_played(run_dir: Path, pid: int) -> None:
     """What is sealed is shown; nobody but its driver opens the journal."""
     figures = msgspec.json.decode(run("status", run_dir, "--json"))
-    assert figures["driver_pid"] and figures["episodes"]["completed"] > 0
+    assert (figures["driver_pid"], figures["driver_host"]) == (pid, os.uname().nodename)
+    assert figures["episodes"]["completed"] > 0
     (episode, *_) = [record.episode for record in Corpus.open(RunDirectory.open(run_dir))]
     assert episode in run("show", run_dir, episode)
     assert "report.html" in run("report", run_dir)
@@ -137,7 +138,9 @@ def test_a_job_that_is_told_to_end_loses_nothing_with_its_node(tmp_path: Path) -
     assert "is not to be had" not in summary["said"]
     assert not again & before and num_twice <= MAX_IN_FLIGHT
     check_whole(run_dir, summary)
-    assert list((tmp_path / "node-b").iterdir()) == []
+    (tmp_path / "node-b").rmdir()
+    # A finished run is looked at on any node, whatever its local directory.
+    check_whole(run_dir, run_json("resume", run_dir))
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGTERM, signal.SIGKILL]])
@@ -196,6 +199,8 @@ def test_a_kill_on_a_node_that_lives_repeats_only_what_was_in_flight(tmp_path: P
         assert figures["journals"] == [
             {"index": 0, "host": os.uname().nodename, "directory": life.directory, "copy_every_s": 600.0}
         ]
+        assert figures["driver_pid"] is None
+        assert f"go on with: sandplay resume {run_dir}" in run("status", run_dir)
         before, num_asked = kept_on_node(Path(life.directory), tmp_path / "seen"), len(stub.calls())
         summary = run_json("resume", run_dir)
         again = {step_of(call) for call in stub.calls()[num_asked:]}

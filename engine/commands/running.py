@@ -54,11 +54,12 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     await look_at_target(out, plan.config.corpus)
     rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
     with rundir.lock():
+        name = rundir.name_in_lock()
         try:
             _note_for_shards(plan, rundir)
             result = await _play(plan, rundir, crew, paths, [])
         except BaseException:
-            if await _has_started(rundir, plan.config.shards):
+            if rundir.name_in_lock() != name or await _has_started(rundir, plan.config.shards):
                 _say_resume(rundir)
             else:
                 shutil.rmtree(rundir.path, ignore_errors=True)
@@ -75,6 +76,7 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
     progress = await read_progress(plan, rundir)
     extra = retry_keys(progress.ended) if retry_failed else []
     is_finished = progress.is_finished(plan) and not extra
+    plan = _in_place(plan) if is_finished else plan
     refuse_target(plan.config)  # a finished run asks nobody, and is copied all the same
     paths = {} if is_finished else prepare_models(plan, kept_commits(rundir.path))
     serving = {} if is_finished else read_serving(rundir)
@@ -91,6 +93,13 @@ async def run_on(plan: Plan, rundir: RunDirectory, as_json: bool, retry_failed: 
         _say_resume(rundir)
         raise
     finish(plan, rundir, result, as_json)
+
+
+def _in_place(plan: Plan) -> Plan:
+    """Return the plan of a finished run, which needs no disk of this node."""
+    journal = msgspec.structs.replace(plan.config.journal, local_dir="")
+    config = msgspec.structs.replace(plan.config, journal=journal)
+    return msgspec.structs.replace(plan, config=config, table={**plan.table, "journal": msgspec.to_builtins(journal)})
 
 
 def _note_for_shards(plan: Plan, rundir: RunDirectory) -> None:
@@ -132,7 +141,10 @@ async def _play(plan: Plan, rundir: RunDirectory, crew: Any, paths: dict[str, Pa
         await crew.close()
         return await play_shards(plan, rundir, paths, panel, extra)
     crew.attach(rundir, panel.say)
-    return await play(plan, rundir, crew, panel, extra)
+    try:
+        return await play(plan, rundir, crew, panel, extra)
+    finally:
+        await crew.hang_up()
 
 
 async def _has_started(rundir: RunDirectory, num_journals: int) -> bool:

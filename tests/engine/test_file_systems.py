@@ -58,7 +58,7 @@ def test_the_kind_of_a_path(table: str, path: str, kind: str, is_network: bool) 
     assert FileSystem(mount.kind).is_network is is_network
 
 
-@pytest.mark.parametrize("kind", ["fuse.sshfs", "fuse.juicefs", "fuse.glusterfs", "fuse", "beegfs", "smb3", "wekafs"])
+@pytest.mark.parametrize("kind", ["fuse.sshfs", "fuse.juicefs", "fuse.glusterfs", "fuse", "fhgfs", "smb3", "wekafs"])
 def test_more_kinds_of_networks(kind: str) -> None:
     assert FileSystem(kind).is_network
 
@@ -70,7 +70,10 @@ def test_kinds_that_are_local(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "keeps"),
-    [("/home/x", False), ("/apps/x", True), ("/scratch/x", False), ("/bulk/ada/x", True), ("/mnt/lab share", True)],
+    [
+        *(("/home/x", False), ("/scratch/x", False), ("/image/x", False)),
+        *(("/apps/x", True), ("/bulk/ada/x", True), ("/mnt/lab share", True), ("/local/s3/x", True)),
+    ],
 )
 def test_locks_that_hold_on_one_node_alone(tmp_path: Path, path: str, keeps: bool) -> None:
     table = tmp_path / "mountinfo"

@@ -285,3 +285,42 @@ async def test_any_number_of_rows_goes_into_one_commit(tmp_path: Path, num_steps
     assert list(stored) == [f"turn/{number}" for number in range(num_steps)]
     assert all(stored[f"turn/{n}"].reply == make_reply(f"text {n}") for n in range(num_steps))
     await journal.close()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_driver_whose_lock_was_lost_makes_no_part(tmp_path: Path, is_gone: bool) -> None:
+    """As after a node hung for longer than the file server keeps its locks; the other one may be done by then."""
+    run = make_run(tmp_path)
+    with run.lock():
+        journal = Journal.open(run, exclusive=True)
+        play(journal, "a")
+        await journal.flush()
+        run.driver_lock.rename(tmp_path / "lost")
+        with run.lock():
+            if not is_gone:
+                with pytest.raises(JournalError, match=r"got it taken up by pid \d+ on .* leave it to that"):
+                    await journal.seal()
+        with pytest.raises(JournalError, match="must be played by one driver, got it taken up by"):
+            await journal.close()
+        assert list(run.episodes.iterdir()) == []
+
+
+async def test_a_driver_whose_lock_was_lost_commits_nothing_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_writer, "RELY_S", -1.0)
+    run = make_run(tmp_path)
+    with run.lock():
+        journal = Journal.open(run, exclusive=True)
+        play(journal, "a")
+        await journal.flush()
+        run.driver_lock.rename(tmp_path / "lost")
+        with run.lock():
+            play(journal, "b")
+            with pytest.raises(JournalError, match="must be played by one driver"):
+                await journal.flush()
+        with pytest.raises(JournalError, match="must be played by one driver"):
+            await journal.close()
+    journal = Journal.open(run)
+    assert list(journal.ended()) == [EpisodeKey("a")]
+    await journal.close()

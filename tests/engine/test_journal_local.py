@@ -289,9 +289,12 @@ async def test_a_kill_while_it_is_put_back_is_repeated(
     assert held(node) == []
 
 
-@pytest.mark.parametrize("function", ["_settle", "copy_atomic", "write_atomic", "_write_life"])
+@pytest.mark.parametrize(
+    ("function", "disk"),
+    [("_settle", "run"), ("copy_atomic", "node"), ("write_atomic", "node"), ("_write_life", "run")],
+)
 async def test_a_life_that_could_not_begin_leaves_the_run_as_it_was(
-    tmp_path: Path, node: Path, monkeypatch: pytest.MonkeyPatch, function: str
+    tmp_path: Path, node: Path, monkeypatch: pytest.MonkeyPatch, function: str, disk: str
 ) -> None:
     run = make_run(tmp_path)
     journal = Journal.open(run)
@@ -303,7 +306,8 @@ async def test_a_life_that_could_not_begin_leaves_the_run_as_it_was(
 
     with monkeypatch.context() as patched:
         patched.setattr(journal_local, function, refuse)
-        with pytest.raises(JournalError, match=r"disk must take .*`sandplay resume .*/run`"):
+        told = rf"disk must take .*`sandplay resume .*/run` \({tmp_path}/{disk}/"
+        with pytest.raises(JournalError, match=told):
             LocalJournal.begin(run, 0, node, NEVER_S)
     assert held(node) == [] and not is_away(run, 0)
     journal = open_local(run, node)
@@ -330,6 +334,28 @@ async def test_a_copy_that_fails_stops_the_journal_and_loses_nothing_here(
             await journal.close()
     journal = open_local(run, node)
     assert list(journal.ended()) == [key]
+    await journal.close()
+
+
+async def test_a_node_whose_disk_is_full_is_told_of_that_disk(
+    tmp_path: Path, node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = open_local(make_run(tmp_path), node)
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalJournal, "_snapshot", refuse)
+        with pytest.raises(JournalError, match=rf"disk must take what is written.*\({node}/sandplay-.*/copy.db: "):
+            copy(journal)
+    await journal.close()
+
+
+async def test_a_copy_that_is_never_due_is_waited_for(tmp_path: Path, node: Path) -> None:
+    journal = open_local(make_run(tmp_path), node, every_s=1e12)
+    assert journal._local is not None and journal._local._thread is not None
+    journal._local._thread.join(0.1)
+    assert journal._local._thread.is_alive()
     await journal.close()
 
 

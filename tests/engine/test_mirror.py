@@ -69,6 +69,26 @@ def test_what_is_no_run_and_what_is_in_use(far: Path, tmp_path: Path) -> None:
         bring_run(far.as_uri(), tmp_path / "used")
 
 
+def test_a_place_that_cannot_be_written_is_not_blamed_on_the_target(
+    far: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.mirror.write_atomic", full)
+    said = refuse(far.as_uri(), tmp_path / "back")
+    assert said == (
+        "a run must be brought where it can be written, got [Errno 28] No space left on device: name another directory"
+    )
+
+
+def test_a_link_is_in_use(far: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    with pytest.raises(InputError, match="must be brought into a new directory, got .*link, which is in use"):
+        bring_run(far.as_uri(), tmp_path / "link")
+
+
 def test_commands_read_a_uri_and_write_to_a_directory_alone(far: Path, tmp_path: Path) -> None:
     place = run_to_read(far.as_uri())
     assert place.name == "run" and len(Corpus.open(RunDirectory.open(place))) == 3

@@ -138,6 +138,21 @@ def test_a_run_keeps_its_folder_wherever_its_directory_goes(tmp_path: Path, stor
     assert complete(moved, config_of(store), silent).place == f"s3://{FOLDER}"
 
 
+def test_a_path_that_ends_in_dots_names_the_same_folder(tmp_path: Path, store: Store) -> None:
+    rundir = RunDirectory.open(make_sealed(tmp_path).episodes / "..")
+    assert complete(rundir, config_of(store), silent).place == f"s3://{FOLDER}"
+    assert all(key.startswith(f"{FOLDER}/") for key in store.objects)
+
+
+@pytest.mark.parametrize("folder", ["", "..", "../other", "a/b"])
+def test_a_folder_that_leads_elsewhere_is_refused(tmp_path: Path, store: Store, folder: str) -> None:
+    rundir = make_sealed(tmp_path)
+    (rundir.path / IDENTITY).write_bytes(msgspec.json.encode({"run": "x", "folder": folder}))
+    with pytest.raises(InputError, match=r"the folder in .*target.json must be a name, got"):
+        complete(rundir, config_of(store), silent)
+    assert not store.objects
+
+
 def test_a_damaged_part_is_not_copied(tmp_path: Path, store: Store) -> None:
     rundir = make_sealed(tmp_path)
     part = rundir.episodes / "000-00001.parquet"

@@ -94,6 +94,18 @@ def test_a_second_driver_is_told_who_holds_it_and_a_killed_one_is_no_obstacle(tm
     assert run.holder() is None
 
 
+def test_a_driver_whose_lock_was_lost_leaves_the_name_of_the_other(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run")
+    first = run.lock()
+    with run.lock():
+        run.driver_lock.rename(tmp_path / "lost")
+        first.__enter__()
+        name = run.name_in_lock()
+    assert name and run.name_in_lock() == name
+    first.__exit__(None, None, None)
+    assert run.name_in_lock() == b""
+
+
 def test_a_driver_waits_for_a_reader_instead_of_being_refused(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run")
     events: list[str] = []

@@ -103,6 +103,20 @@ def test_what_no_column_holds_is_an_error_in_either_place(tmp_path: Path, sealer
     assert ended == [True]
 
 
+def test_a_part_that_is_refused_at_the_last_moment_takes_nobodys_place(tmp_path: Path, sealer: Sealer) -> None:
+    run = make_run(tmp_path)
+    place = run.episodes / Extent().next_file
+
+    def refuse() -> None:
+        place.write_bytes(b"another driver's")
+        raise JournalError("taken up meanwhile")
+
+    job = Job(sealer, run, Extent(), make_bodies(), lambda: None, refuse)
+    with pytest.raises(JournalError, match="taken up meanwhile"):
+        job.part()
+    assert [path.read_bytes() for path in run.episodes.iterdir()] == [b"another driver's"]
+
+
 DRIVER = """
 import sys
 from engine.journal_store import encode
