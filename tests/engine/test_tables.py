@@ -1,0 +1,30 @@
+"""What is printed moves no terminal, and JSON means the same to its readers."""
+
+import json
+
+import msgspec
+import pytest
+
+from engine.tables import say, write, write_json
+from engine.transcript import clean
+from tests.pages import PAYLOADS
+
+
+def moves_a_terminal(said: str) -> bool:
+    return any(ord(one) < 32 and one != "\n" or clean(one) != one for one in said if one != "\n")
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_lines_are_cleaned_on_their_way_out(payload: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write(payload)
+    say(payload)
+    said = capsys.readouterr()
+    assert said.out == said.err == f"{clean(payload)}\n" and not moves_a_terminal(said.out)
+
+
+@pytest.mark.parametrize("payload", [one for one in PAYLOADS if "\ud800" not in one])
+def test_json_is_spelled_in_ascii_and_stays_what_it_is(payload: str, capsys: pytest.CaptureFixture[str]) -> None:
+    value = {payload: [payload, 1.5, None, "🙂"]}
+    write_json(msgspec.json.encode(value))
+    said = capsys.readouterr().out
+    assert json.loads(said) == value and not moves_a_terminal(said) and said.isascii() and said.count("\n") == 1
