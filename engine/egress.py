@@ -82,6 +82,11 @@ def tuning_outlet(config: Config, name: str) -> Outlet:
     return _role_outlet(config, "fine-tuning", name, TUNED)
 
 
+def rows_outlet(config: Config) -> Outlet:
+    """Return where the training rows go that the embedder compares with those of earlier rounds."""
+    return embedder_outlet(config.embedder, TUNED, _cluster(config), " (rows)")
+
+
 def _role_outlet(config: Config, who: str, name: str, sees: Sight) -> Outlet:
     model = config.models[name]
     if isinstance(model, OpenAIConfig):
