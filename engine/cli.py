@@ -89,17 +89,17 @@ def _run() -> None:
 def _crash(bug: Exception) -> NoReturn:
     import traceback
 
-    from engine.api_keys import hide
+    from engine.api_keys import hide, hide_known
 
-    sys.stderr.write(hide("".join(traceback.format_exception(bug))))
+    sys.stderr.write(hide_known(hide("".join(traceback.format_exception(bug)))))
     sys.exit(1)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    from engine.api_keys import hide
+    from engine.api_keys import hide, hide_known
     from engine.transcript import printable
 
-    for line in hide(message).splitlines():
+    for line in hide_known(hide(message)).splitlines():
         print(f"sandplay: {printable(line, markup=False)}", file=sys.stderr)
     sys.exit(code)
 
