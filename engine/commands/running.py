@@ -52,8 +52,12 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     placement = await settle(plan.config, set(plan.config.roles.values()), models=paths)
     crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
-    await look_at_target(out, plan.config.corpus)
-    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
+    try:
+        await look_at_target(out, plan.config.corpus)
+        rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
+    except BaseException:
+        await crew.close()
+        raise
     with rundir.lock():
         try:
             _note_for_shards(plan, rundir)
