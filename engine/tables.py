@@ -11,6 +11,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
+from engine.api_keys import hide
 from engine.transcript import clean
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def _spelled(found: re.Match[str]) -> str:
 
 
 def say(text: str) -> None:
-    """Write lines to standard error, cleaned."""
-    sys.stderr.write(f"{clean(text)}\n")
+    """Write lines to standard error, cleaned and without keys."""
+    sys.stderr.write(f"{clean(hide(text))}\n")
     sys.stderr.flush()
 
 
