@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from engine.errors import InputError
 from engine.privacy.finding import apart, redact
-from engine.privacy.secrets import find_secrets
+from engine.privacy.secrets import URL, find_secrets
 
 HIDDEN: Final = "***"
 MIN_KEY: Final = 16
@@ -104,11 +104,16 @@ def table_problems(table: Mapping[str, Any]) -> list[str]:
             found.append(
                 f"{name} must hold no key, got one that an environment variable holds: set {FIELD} to its name"
             )
-        elif any(find_secrets(text)):
+        elif _holds_known(text):
             found.append(
                 f"{name} must hold no key, got what looks like one: export it, and set {FIELD} to its variable's name"
             )
     return found
+
+
+def _holds_known(text: str) -> bool:
+    """Whether a value holds what nothing else can be; a name of words that begins like a key may be a model's."""
+    return any(span.kind == URL or _RUN.search(text[span.start : span.end]) for span in find_secrets(text))
 
 
 def know(variable: str) -> None:

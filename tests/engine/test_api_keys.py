@@ -101,6 +101,9 @@ def test_what_has_the_form_of_a_well_known_key_is_refused_whoever_holds_it(known
     assert [problem.split(" must")[0] for problem in problems] == ["models.base.base_url", "models.base.engine.token"]
     assert not any(known in problem for problem in problems)
     assert known not in api_keys.hide_known(f"roles.patient must name a model, got {known!r}: ...")
+    assert (
+        api_keys.table_problems({"models.base.model": "lab/sk-small-chat-model-v2-2024", "prompts": "texts/sk-2"}) == []
+    )
 
 
 def test_a_key_is_read_or_refused_unquoted(monkeypatch: pytest.MonkeyPatch) -> None:
