@@ -21,6 +21,7 @@ from actors.processes import describe_tree
 from actors.rendering import PromptRenderer, Rendered
 from actors.spec import ModelSpec
 from actors.versions import read_here
+from engine.api_keys import hide
 from engine.backend import Completion, Failure, FailureKind, ReplicaGauges, Request, RequestKey
 from engine.steps import Choice, Reply, Sampling, Usage, ValueSchema
 from engine.token_ids import pack_ids
@@ -28,6 +29,8 @@ from engine.token_ids import pack_ids
 T = TypeVar("T")
 
 HEARTBEAT_S = 1.0
+MAX_WORDS = 800
+"""Characters of what an exception says."""
 _CANARY_PRIORITY = -(1 << 30)
 
 
@@ -233,7 +236,7 @@ class Replica:
         except EngineRefused as error:
             self._fail(request, Failure("rejected", str(error)))
         except Exception as error:  # noqa: BLE001  whatever the engine raises on one request must not lose the request
-            self._fail(request, Failure("server_error", f"{type(error).__name__}: {error}"))
+            self._fail(request, Failure("server_error", _in_words(error)))
         else:
             self._finish(request, prompt, made, time.monotonic() - started)
 
@@ -278,7 +281,7 @@ class Replica:
             except Ended as error:
                 outcomes.append(error.failure)
             except Exception as error:  # noqa: BLE001  a template or a grammar fails on one request, not on the batch
-                outcomes.append(Failure("rejected", f"{type(error).__name__}: {error}"))
+                outcomes.append(Failure("rejected", _in_words(error)))
         return outcomes
 
     def _prepare_one(self, request: Request) -> tuple[Rendered, Any]:
@@ -362,7 +365,7 @@ async def _step(doing: Awaitable[T]) -> T:
 
 
 def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:800]}"
+    return hide(f"{type(error).__name__}: {' '.join(str(error).split())}")[:MAX_WORDS]
 
 
 def _redirect_output(log: str) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from engine.errors import InputError
+from engine.privacy.finding import apart, redact
+from engine.privacy.secrets import URL, find_secrets
 
 HIDDEN: Final = "***"
 MIN_KEY: Final = 16
@@ -39,6 +41,11 @@ def hide(text: str) -> str:
 def hide_like(text: str) -> str:
     """Return a text without what looks like a key, whosever it is."""
     return _LIKE.sub(HIDDEN, text)
+
+
+def hide_known(text: str) -> str:
+    """Return a text without what has the form of a well-known kind of key, whosever it is: its kind stands there."""
+    return redact(text, lambda part: apart(find_secrets(part), part))
 
 
 def without(text: str, key: str) -> str:
@@ -77,7 +84,8 @@ def name_problem(where: str, name: str) -> str | None:
 
 
 def table_problems(table: Mapping[str, Any]) -> list[str]:
-    """Return one sentence per field of a flat configuration that holds a key, or names a variable no key can be in.
+    """Return one sentence per field of a flat configuration that holds a key or what has the form of one, or names a
+    variable no key can be in.
 
     The variables that it names are known as those of keys from now on.
     """
@@ -90,11 +98,22 @@ def table_problems(table: Mapping[str, Any]) -> list[str]:
                 know(value)
     for name, value in table.items():
         text = str(value)
-        if name.rpartition(".")[2] != FIELD and any(key in text for key in _keys()):
+        if name.rpartition(".")[2] == FIELD:
+            continue
+        if any(key in text for key in _keys()):
             found.append(
                 f"{name} must hold no key, got one that an environment variable holds: set {FIELD} to its name"
             )
+        elif _holds_known(text):
+            found.append(
+                f"{name} must hold no key, got what looks like one: export it, and set {FIELD} to its variable's name"
+            )
     return found
+
+
+def _holds_known(text: str) -> bool:
+    """Whether a value holds what nothing else can be; a name of words that begins like a key may be a model's."""
+    return any(span.kind == URL or _RUN.search(text[span.start : span.end]) for span in find_secrets(text))
 
 
 def know(variable: str) -> None:

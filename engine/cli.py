@@ -89,17 +89,17 @@ def _run() -> None:
 def _crash(bug: Exception) -> NoReturn:
     import traceback
 
-    from engine.api_keys import hide
+    from engine.api_keys import hide, hide_known
 
-    sys.stderr.write(hide("".join(traceback.format_exception(bug))))
+    sys.stderr.write(hide_known(hide("".join(traceback.format_exception(bug)))))
     sys.exit(1)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    from engine.api_keys import hide
+    from engine.api_keys import hide, hide_known
     from engine.transcript import printable
 
-    for line in hide(message).splitlines():
+    for line in hide_known(hide(message)).splitlines():
         print(f"sandplay: {printable(line, markup=False)}", file=sys.stderr)
     sys.exit(code)
 
@@ -169,6 +169,7 @@ def status(directory: ReadRun, as_json: Json = False) -> None:
     from engine.commands.rounds import is_rounds, show_rounds
     from engine.rundir import RunDirectory
     from engine.status import read_status, status_lines
+    from engine.tables import write
 
     if is_rounds(directory):
         show_rounds(directory, as_json)
@@ -177,7 +178,7 @@ def status(directory: ReadRun, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(figures))
     else:
-        print("\n".join(status_lines(figures)))
+        write("\n".join(status_lines(figures)))
 
 
 @app.command()
@@ -208,12 +209,13 @@ def export(
 
     from engine.export import export_run
     from engine.rundir import RunDirectory
+    from engine.tables import write, write_json
 
     summary = export_run(RunDirectory.open(directory), kind, to)
     if as_json:
-        print(msgspec.json.encode(summary).decode())
+        write_json(msgspec.json.encode(summary))
     else:
-        print(f"{summary.rows} rows of {summary.episodes} episodes in {to}")
+        write(f"{summary.rows} rows of {summary.episodes} episodes in {to}")
 
 
 @app.command()

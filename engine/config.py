@@ -35,7 +35,7 @@ from engine.config_sections import (
 )
 from engine.engine_table import ONLY_SPEED, model_problems
 from engine.errors import ConfigError, InputError
-from engine.targets import target_problems
+from engine.targets import option_problems, target_problems
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,6 +240,8 @@ def _problems(config: Config) -> list[str]:
     found += _limit_problems(config)
     if config.corpus.target:
         found += target_problems("corpus.target", config.corpus.target, config.corpus.target_options)
+    else:
+        found += option_problems("corpus.target_options", config.corpus.target_options)
     if config.shards < 1:
         found.append(f"shards must be >= 1, got {config.shards}")
     if not config.models:

@@ -48,7 +48,8 @@ def _value(kind: Any, value: object, where: str) -> tuple[Any, list[str]]:
     try:
         return msgspec.convert(value, kind, strict=True), []
     except msgspec.ValidationError as bad:
-        return None, [f"{where}: {str(bad).lower()}, got {shown(value)}"]
+        rule, *_ = str(bad).lower().split(" '")  # of a word that is not known the message holds the value as well
+        return None, [f"{where}: {rule}, got {shown(value)}"]
 
 
 def _named_tables(structs: dict[str, Any], table: Mapping[str, object], where: str) -> tuple[Any, list[str]]:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from engine.config import Config
-from engine.config_sections import EmbedderConfig, OpenAIConfig
+from engine.config_sections import EmbedderConfig, OpenAIConfig, VllmConfig
 from engine.hosts import host_of, is_loopback
 from engine.protocol import EMBEDDER, ProtocolSpec, Sight
 
@@ -22,6 +22,8 @@ HEADS: Final = ("who", "model", "host", "where", "sees")
 TUNED: Final = Sight(note="the training rows")
 COPIED: Final = Sight(note="whole episodes and inputs")
 ENDPOINT: Final = "endpoint_override"
+SENDING: Final = ("kv_transfer_config", "ec_transfer_config", "kv_events_config", "otlp_traces_endpoint")
+"""Arguments of an engine that have it send caches, tokens or traces to another process."""
 
 
 class Outlet(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +55,26 @@ def outlets(config: Config, spec: ProtocolSpec, what: str = "") -> list[Outlet]:
     ]
     if spec.needs_embedder:
         found.append(embedder_outlet(config.embedder, spec.sight(EMBEDDER), _cluster(config), behind))
-    return found if what else [*found, *target_outlets(config)]
+    return found if what else [*found, *_engine_outlets(config), *target_outlets(config)]
+
+
+def _engine_outlets(config: Config) -> list[Outlet]:
+    """Return where the engines of pools that play are told to send what they hold."""
+    played = {name: config.models[name] for name in config.roles.values()}
+    return [
+        Outlet(
+            who=f"the engine of {name}",
+            model=model.model,
+            host=host_of(str(value)) or "a host of its own",
+            is_inside=isinstance(value, str) and is_loopback(value),
+            sees=Sight(),
+            setting=f"models.{name}.engine.{argument}",
+        )
+        for name, model in played.items()
+        if isinstance(model, VllmConfig)
+        for argument, value in model.engine.items()
+        if argument in SENDING and value
+    ]
 
 
 def target_outlets(config: Config) -> list[Outlet]:
@@ -80,6 +101,11 @@ def embedder_outlet(chosen: EmbedderConfig, sees: Sight, cluster: str = HERE, be
 def tuning_outlet(config: Config, name: str) -> Outlet:
     """Return where the rows go that the endpoint of a model is to train it on."""
     return _role_outlet(config, "fine-tuning", name, TUNED)
+
+
+def rows_outlet(config: Config) -> Outlet:
+    """Return where the training rows go that the embedder compares with those of earlier rounds."""
+    return embedder_outlet(config.embedder, TUNED, _cluster(config), " (rows)")
 
 
 def _role_outlet(config: Config, who: str, name: str, sees: Sight) -> Outlet:

@@ -1,7 +1,7 @@
 """Which host a URL names, and whether it is this machine; pure, and nothing is resolved.
 
-Invariant: what is spelled in any unusual way (user names, octal or shortened addresses, other scripts) is not this
-machine, since the next reader of the URL may see another host in it.
+Invariant: what is spelled in any unusual way (user names, octal or shortened addresses, other scripts, a last dot) is
+not this machine, since the next reader of the URL may see another host in it, or ask a name server for it.
 """
 
 import re
@@ -17,8 +17,8 @@ _PLAIN: Final = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether a host's name or address is this machine: localhost, 127.0.0.0/8 or ::1, with a trailing dot or none."""
-    plain = host.lower().removesuffix(".") if host.isascii() else ""
+    """Whether a host's name or address is this machine: localhost, 127.0.0.0/8 or ::1."""
+    plain = host.lower() if host.isascii() else ""
     if plain == LOCALHOST:
         return True
     try:

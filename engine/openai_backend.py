@@ -21,14 +21,13 @@ from engine import openai_errors, values
 from engine.backend import Completion, Failure, ReplicaGauges, Request, RequestKey
 from engine.checkpoints import hosted_model
 from engine.errors import InputError
-from engine.openai_endpoint import OpenAIEndpoint
+from engine.openai_endpoint import OPENAI_HOST, OpenAIEndpoint
 from engine.steps import Reply, Usage
 from engine.swap import SwapPolicy, SwapReport, Target
 from engine.token_count import bytes_count
 from engine.transcript import one_line
 
 CHAT: Final = "/chat/completions"
-OPENAI_HOST: Final = "api.openai.com"
 LIMIT: Final = "max_tokens"
 OPENAI_LIMIT: Final = "max_completion_tokens"
 

@@ -6,7 +6,9 @@ the endpoint opens, never with this module.
 """
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 PREFLIGHT_S: Final = 10.0
 DUMMY_KEY: Final = "unused"
+OPENAI_HOST: Final = "api.openai.com"
+MEANT_FOR_OPENAI: Final = ("OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+"""Variables that the package makes headers of, whatever host it asks: headers may hold a key of another one."""
 
 _JSON: Final = {"Content-Type": "application/json"}
 
@@ -129,7 +134,8 @@ class OpenAIEndpoint:
         # whatever proxy the environment names.
         direct = {"http://": None, "https://": None, "all://": None} if is_loopback(self.base_url) else None
         http_client = DefaultAioHttpClient(limits=limits, follow_redirects=False, mounts=direct)
-        return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, http_client=http_client)
+        with _unset(() if self.host == OPENAI_HOST else MEANT_FOR_OPENAI):
+            return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, http_client=http_client)
 
     async def _preflight(self) -> int | None:
         from openai import APIConnectionError, APIStatusError
@@ -152,6 +158,16 @@ class OpenAIEndpoint:
         is_late = isinstance(error, TimeoutError) or is_timeout(error)
         reason = f"no answer within {PREFLIGHT_S:g} s" if is_late else self.about.quote(cause_of(error))
         return f"{self.about.label} must be reachable, got {reason}: start the server or correct base_url"
+
+
+@contextmanager
+def _unset(names: tuple[str, ...]) -> Iterator[None]:
+    """Have variables of the environment unset for a moment; nothing is awaited meanwhile."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _window(body: bytes, model: str) -> int | None:

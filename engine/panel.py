@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
+from engine.api_keys import hide
 from engine.metrics import ReplicaStatus, Snapshot
 from engine.transcript import one_line
 
@@ -62,6 +63,7 @@ class PlainPanel:
 
     def say(self, text: str) -> None:
         """Print news; the same news with other figures only once."""
+        text = hide(text)
         gist = _DIGITS.sub("#", text)
         if gist != self._news:
             self._news = gist
@@ -113,7 +115,7 @@ class LivePanel:
 
     def say(self, text: str) -> None:
         """Show news as the last line."""
-        self._news = text
+        self._news = hide(text)
         self._draw()
 
     def update(self, snapshot: Snapshot) -> None:

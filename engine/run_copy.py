@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from engine.api_keys import hide
 from engine.config_sections import CorpusConfig
 from engine.corpus_parts import Part, decode_manifest, encode_manifest, read_manifest
 from engine.errors import InputError, JournalError
@@ -88,7 +89,7 @@ def refuse_taken(rundir: RunDirectory, target: Target) -> bool:
 
 def copy_problem(error: Exception) -> str:
     """Return what a user is told of an error that keeps files from the target."""
-    return f"the target cannot be written: {one_line(str(error) or type(error).__name__, 300)}"
+    return f"the target cannot be written: {one_line(hide(str(error)) or type(error).__name__, 300)}"
 
 
 def claim(rundir: RunDirectory, target: Target) -> None:

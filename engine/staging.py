@@ -42,7 +42,7 @@ def staged(to: Path) -> Iterator[Staged]:
     folder = to.parent / f".{to.name}.{os.getpid()}.tmp"
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
+        folder.mkdir(mode=0o700)
         yield Staged(folder / data.name, folder / card.name, data, card)
         # The data last: whoever sees it finds its card.
         for path in (card, data) if is_file else ():
@@ -65,8 +65,9 @@ def _refuse_taken(targets: Iterable[Path]) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Write lines durably."""
+    """Write lines durably, to a file that is private to its owner."""
     with path.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())

@@ -68,7 +68,7 @@ def status_lines(figures: dict[str, Any]) -> list[str]:
     episodes = figures["episodes"]
     ended = sum(episodes.values())
     lines = [
-        f"{figures['name']}: {ended} of {figures['total']} episodes have ended"
+        f"{one_line(str(figures['name']))}: {ended} of {figures['total']} episodes have ended"
         f" ({episodes['completed']} completed, {episodes['failed']} failed, {episodes['cancelled']} cancelled)",
         f"{figures['calls']} calls, {figures['prompt_tokens']} prompt tokens ({figures['cached_tokens']} cached),"
         f" {figures['completion_tokens']} completion tokens",

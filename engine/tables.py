@@ -1,13 +1,17 @@
 """How text and tables reach people: hostile text made harmless, one look for tables, one way to print.
 
-Text goes to rich only as cleaned `Text`, never as markup. rich is imported late. Knows nothing of episodes.
+Text goes to rich only as cleaned `Text`, never as markup, and lines are cleaned as they are written. rich is imported
+late. Knows nothing of episodes.
 """
 
 import io
+import json
+import re
 import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
+from engine.api_keys import hide
 from engine.transcript import clean
 
 if TYPE_CHECKING:
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 PAGE_WIDTH: Final = 120
 MISSING: Final = "-"
+
+_BEYOND_ASCII: Final = re.compile(r"[^\n -~]+")
 
 
 def plain(text: str, style: str = "") -> "Text":
@@ -81,8 +87,23 @@ def print_view(what: "RenderableType") -> None:
 
 
 def write(text: str) -> None:
-    """Write a line to standard output."""
-    sys.stdout.write(f"{text}\n")
+    """Write lines to standard output, cleaned."""
+    sys.stdout.write(f"{clean(text)}\n")
+
+
+def write_json(data: bytes) -> None:
+    """Write a JSON value to standard output, in ASCII: the same to its readers, and nothing that moves a terminal."""
+    sys.stdout.write(f"{_BEYOND_ASCII.sub(_spelled, data.decode())}\n")
+
+
+def _spelled(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1].replace("\x7f", "\\u007f")
+
+
+def say(text: str) -> None:
+    """Write lines to standard error, cleaned and without keys."""
+    sys.stderr.write(f"{clean(hide(text))}\n")
+    sys.stderr.flush()
 
 
 def rendered(what: "RenderableType", width: int) -> str:

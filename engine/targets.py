@@ -6,7 +6,7 @@ environment or the profile that pyarrow reads, never from a URI. Knows nothing o
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +23,7 @@ ATTEMPTS: Final = 3
 """How often a call is tried; the client of a store tries again by itself as well, for some seconds."""
 MAX_WAIT_S: Final = 5.0
 SCHEMES: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file")
+FROM_ENVIRONMENT: Final = "leave it out: credentials come from the environment or the profile that pyarrow reads"
 _STORES: Final = ("s3", "gcs", "abfs")
 """Object stores, in which an object is there once it is whole; elsewhere a rename makes it so."""
 _SECRET: Final = re.compile(r"key|secret|token|passw|credential|signature|^sig$", re.IGNORECASE)
@@ -43,26 +44,29 @@ def uri_inside(uri: str, folder: str) -> str:
 
 def target_problems(where: str, uri: str, options: Mapping[str, str]) -> list[str]:
     """Return what is wrong with a target by its looks, one sentence each; never shows what may be a secret."""
-    from_environment = "leave it out: credentials come from the environment or the profile that pyarrow reads"
     try:
         parts = urlsplit(uri)
     except ValueError:
         return [f"{where} must be a URI such as s3://bucket/prefix, got one that cannot be read: correct it"]
     if "@" in parts.netloc:
-        return [f"{where} must name nobody, got a URI with a user before its host: {from_environment}"]
+        return [f"{where} must name nobody, got a URI with a user before its host: {FROM_ENVIRONMENT}"]
     names = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
-    found = [
-        f"{where} must hold no credentials, got the option {one_line(name, 40)}: {from_environment}"
-        for name in (*names, *options)
-        if _SECRET.search(name)
-    ]
-    if found:
+    if found := option_problems(where, (*names, *options)):
         return found
     if not is_uri(uri) or parts.scheme not in SCHEMES:
         return [f"{where} must be a URI of {', '.join(SCHEMES)}, got {one_line(uri, 200)}: such as s3://bucket/prefix"]
     if parts.fragment or (parts.scheme in ("s3", "gs", "gcs") and not parts.netloc):
         return [f"{where} must be a bucket and a folder in it, got {one_line(uri, 200)}: such as s3://bucket/prefix"]
     return []
+
+
+def option_problems(where: str, names: Iterable[str]) -> list[str]:
+    """Return one sentence for each option by whose name a secret would be kept."""
+    return [
+        f"{where} must hold no credentials, got the option {one_line(name, 40)}: {FROM_ENVIRONMENT}"
+        for name in names
+        if _SECRET.search(name)
+    ]
 
 
 class Target:

@@ -183,6 +183,7 @@ def test_an_existing_directory_is_refused(tmp_path: Path, stub: StubProcess) -> 
     (tmp_path / "run" / "mine.txt").write_text("precious")
     said = run("generate", config, "--out", tmp_path / "run", expect=2)
     assert "resume" in said or "--out" in said
+    assert "Unclosed" not in said
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 

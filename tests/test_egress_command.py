@@ -1,18 +1,21 @@
 """What leaves a run, as the command shows, refuses and keeps it. No name here is ever resolved."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from engine.commands.dev_exam import plan_with_exam
 from engine.commands.rounds import rounds_outlets
-from engine.egress import outside
+from engine.egress import Outlet, outlets, outside
 from engine.egress_log import read_egress
 from engine.planning import make_plan
 from tests.eval.exam.making import write_medqa
 from tests.eval.exam.test_exam_command import CONFIG as EXAM
 from tests.running import CONFIG, run, run_json, write_config
 from tests.stub import serve
+from tests.test_dev_exam import write_config as write_exam
 from tests.test_hosted_rounds import ROUNDS
 from training.round_planning import plan_rounds
 
@@ -92,10 +95,36 @@ def test_a_finished_run_asks_nobody_and_is_not_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("items", [0, 4])
-def test_rounds_count_the_exam_and_the_training(tmp_path: Path, items: int) -> None:
-    import tomllib
-
+def test_rounds_count_the_exam_the_training_and_the_rows_that_are_compared(tmp_path: Path, items: int) -> None:
     table = tomllib.loads(CONFIG.format(url=AWAY) + ROUNDS.replace("num_items = 4", f"num_items = {items}"))
     plan = plan_rounds(table, tmp_path)
-    found = rounds_outlets(plan, make_plan(plan.run, tmp_path).config)
-    assert [one.who for one in found] == [*(["role therapist (exam)"] if items else []), "fine-tuning"]
+    found = rounds_outlets(plan, make_plan(plan.run, tmp_path))
+    assert [one.who for one in found] == [
+        *(["role therapist (exam)"] if items else []),
+        "fine-tuning",
+        "embedder (rows)",
+    ]
+    assert "transcript" in found[-1].sees.words
+
+
+def test_rounds_count_the_embedder_that_only_their_exam_asks(tmp_path: Path) -> None:
+    with serve() as stub:
+        config = write_exam(tmp_path, stub.base_url)
+        text = config.read_text().replace('name = "mental_arena"\nsimilarity = 0.9', 'name = "counseling"')
+        head, _, tail = text.replace('judge = "base"\n', "").partition("[embedder]")
+        config.write_text(head + "[embedder]" + tail.replace(stub.base_url, AWAY, 1), "utf-8")
+        assert all(one.is_inside for one in outlets_of(config))
+        nearest = ('exam.protocol={prompting="medprompt"}', 'exam.tasks.forms.examples="items.jsonl"')
+        found = refusals(run("rounds", config, *nearest, "--out", tmp_path / "run", expect=2))
+        assert [line.split(" must")[0] for line in found] == [
+            "sandplay: embedder (exam)",
+            "sandplay: embedder (rows)",
+        ]
+        assert not stub.calls and not (tmp_path / "run").exists()
+
+
+def outlets_of(config: Path) -> list[Outlet]:
+    """Return where the texts of rounds go, and those of their dialogues."""
+    plan, _ = plan_with_exam(tomllib.loads(config.read_text("utf-8")), config.parent)
+    first = make_plan(plan.run, config.parent)
+    return [*outlets(first.config, first.spec), *rounds_outlets(plan, first)]

@@ -148,6 +148,28 @@ def test_a_model_that_says_the_key(place: Place) -> None:
     assert any("It is ***." in text for text in texts) and any("Your key is ***, is it not?" in text for text in texts)
 
 
+TYPED = f"sk-proj-{KEY[10:20].replace('/', '1').replace('+', '2')}abcdefgh12345678"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"roles.patient={TYPED}",
+        f"protocol.name={TYPED}",
+        f"privacy.egress={TYPED}",
+        f"models.base.base_url=http://127.0.0.1:9/{TYPED}/v1",
+        f"models.base.model={TYPED}",
+        f"models.base.{TYPED}=1",
+        f"corpus.target_options.secret_key={TYPED}",
+    ],
+    ids=lambda override: override.replace(TYPED, "KEY"),
+)
+def test_a_key_that_is_typed_is_refused_and_not_repeated(tmp_path: Path, override: str) -> None:
+    place = Place(tmp_path, TYPED)
+    generate(place, write(place, "http://127.0.0.1:9/v1"), override, expect=2)
+    assert place.leaks() == []
+
+
 # ---------------------------------------------------------------- what ends a run
 
 PROTOCOL = """

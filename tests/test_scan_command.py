@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.parquet
 
 from tests.engine.protocols.driving import make_case
+from tests.eval.quality.records import keep_run, make_record
 from tests.running import run, run_json, start, write_config
 from tests.stub import Stub, serve
 from tests.test_dev_exam import plan as plan_rounds
@@ -56,6 +57,32 @@ def scan(*arguments: str | Path) -> dict[str, Any]:
     assert process.returncode == 1, err
     found: dict[str, Any] = json.loads(out)["sources"]
     return found
+
+
+def test_every_run_of_rounds_and_their_items_are_scanned_and_none_hides_another(tmp_path: Path) -> None:
+    def keep(place: Path, said: str) -> None:
+        keep_run(place, [make_record(talk=[("patient", said)])])
+
+    rounds = tmp_path / "rounds"
+    keep(rounds / "round-0", "Nothing.")
+    keep(rounds / "round-0" / "exam", f"Write to {MAIL}.")
+    keep(rounds / "held-out", f"Call {PHONE}.")
+    (rounds / "inputs").mkdir()
+    (rounds / "inputs" / "items.jsonl").write_text(json.dumps({"question": f"Whose is {MAIL}?"}) + "\n", "utf-8")
+    found = {name.removeprefix(str(tmp_path)): one["counts"] for name, one in scan(rounds).items()}
+    assert found == {
+        "/rounds": {"email": 1},
+        "/rounds/round-0": {},
+        "/rounds/held-out": {"phone": 1},
+        "/rounds/round-0/exam": {"email": 1},
+    }
+    keep(tmp_path / "a" / "run", f"Write to {MAIL}.")
+    keep(tmp_path / "b" / "run", "Nothing.")
+    assert [one["counts"] for one in scan(tmp_path / "a" / "run", tmp_path / "b" / "run").values()] == [
+        {"email": 1},
+        {},
+    ]
+    assert "which holds none" in run("scan", tmp_path / "a" / "run" / "journals", expect=2)
 
 
 def test_items_of_the_exam_between_rounds_are_kept_replaced(tmp_path: Path) -> None:

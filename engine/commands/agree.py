@@ -1,6 +1,5 @@
 """`sandplay agree`: how far judges agree with each other and with people."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,7 @@ def agree(
 
     from engine.rundir import RunDirectory
     from engine.show import section_view
-    from engine.tables import print_view, spaced
+    from engine.tables import print_view, spaced, write_json
     from eval.judging.agreement import report
 
     files = [path for path in sources if path.suffix.lower() == ".csv"]
@@ -37,6 +36,6 @@ def agree(
     rundirs = [RunDirectory.open(path) for path in directories]
     found = report(rundirs, names, files, dimension=dimension, by_vote=votes)
     if as_json:
-        sys.stdout.write(msgspec.json.encode(found.figures).decode() + "\n")
+        write_json(msgspec.json.encode(found.figures))
         return
     print_view(Group(*spaced([section_view(section) for section in found.sections])))

@@ -6,7 +6,6 @@ What is kept holds for the model, its precision and this machine; `generate --dr
 
 import json
 import random
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +44,7 @@ async def fit_cut(table: dict[str, Any], as_json: bool) -> None:
     from engine.errors import ConfigError
     from engine.protocol import Sight
     from engine.protocols.mental_arena.calibration import calibrate, calibration_lines
+    from engine.tables import write, write_json
 
     chosen, problems = decode(EmbedderConfig, table.get("embedder", {}), "embedder.")
     privacy, more = decode(PrivacyConfig, table.get("privacy", {}), "privacy.")
@@ -55,7 +55,10 @@ async def fit_cut(table: dict[str, Any], as_json: bool) -> None:
         raise ConfigError([*problems, *more])
     async with open_embedder(chosen) as embedder:
         figures = await calibrate(embedder)
-    print(msgspec.json.encode(figures).decode() if as_json else "\n".join(calibration_lines(figures)))
+    if as_json:
+        write_json(msgspec.json.encode(figures))
+    else:
+        write("\n".join(calibration_lines(figures)))
 
 
 def measure_speeds(config: Path, overrides: list[str], as_json: bool) -> None:
@@ -72,6 +75,7 @@ def measure_speeds(config: Path, overrides: list[str], as_json: bool) -> None:
     from engine.errors import InputError
     from engine.planning import absolute_paths
     from engine.speed import keep_speed, speed_path
+    from engine.tables import say
 
     table = configuration.apply_overrides(configuration.read_table(config), overrides)
     chosen = configuration.load(absolute_paths(table, config.parent.absolute()))
@@ -89,7 +93,7 @@ def measure_speeds(config: Path, overrides: list[str], as_json: bool) -> None:
         place = speed_path(cache_directory(), model, speed.machine)
         keep_speed(place, speed)
         if speed.coefficients.mean_error > NOISY:
-            _say(f"warning: steps of models.{name} vary too much to be foretold: measure again while nothing else runs")
+            say(f"warning: steps of models.{name} vary too much to be foretold: measure again while nothing else runs")
         _print(name, speed, place, as_json)
 
 
@@ -138,6 +142,7 @@ async def _measure(config: "Config", name: str, model: "VllmConfig", path: Path)
     from engine.hardware import computes_with
     from engine.simulation.latency import fit, read_steps
     from engine.speed import Speed, settings_of
+    from engine.tables import say
 
     is_cpu = _is_cpu(config, name)
     machine = computes_with(is_cpu=is_cpu)
@@ -145,7 +150,7 @@ async def _measure(config: "Config", name: str, model: "VllmConfig", path: Path)
         log = Path(scratch) / "steps.jsonl"
         spec = spec_of(name, model, path, 0, 1)
         spec = msgspec.structs.replace(spec, env={**spec.env, STEP_LOG: str(log)})
-        fleet = Fleet(spec, ray_spec(config.ray), ProcessTable(Path(scratch) / "processes.json"), _say)
+        fleet = Fleet(spec, ray_spec(config.ray), ProcessTable(Path(scratch) / "processes.json"), say)
         try:
             await fleet.start()
             await _play(fleet, 0, [(2, 64)])
@@ -176,12 +181,13 @@ def batches_of(max_seqs: int, window: int) -> list[tuple[int, int]]:
 async def _play(fleet: "Fleet", number: int, batches: list[tuple[int, int]]) -> None:
     """Ask each batch and wait for all of it, as long as there is time. Raises RunError when a request fails."""
     from engine.errors import RunError
+    from engine.tables import say
 
     begun = time.monotonic()
     for place, (size, tokens) in enumerate(batches):
         if time.monotonic() - begun > WITHIN_S:
             return
-        _say(f"measuring {size} at once, prompts of {tokens} tokens")
+        say(f"measuring {size} at once, prompts of {tokens} tokens")
         asked = _requests(f"speed-{number}-{place}", size, tokens)
         left = {request.key for request in asked}
         await fleet.submit(asked)
@@ -212,21 +218,19 @@ def _requests(name: str, size: int, tokens: int) -> "list[Request]":
 def _print(name: str, speed: "Speed", place: Path, as_json: bool) -> None:
     import msgspec
 
+    from engine.tables import write
+
     fitted = speed.coefficients
     if as_json:
         print(json.dumps({"model": name, "file": str(place), **msgspec.to_builtins(speed)}))
         return
     step = fitted.base + fitted.decode_seq
-    print(f"models.{name}: {speed.settings['model']} on {speed.machine}")
-    print(
+    write(f"models.{name}: {speed.settings['model']} on {speed.machine}")
+    write(
         f"  a step of one dialogue takes {1000 * step:.3g} ms, each further one {1000 * fitted.decode_seq:.3g} ms,"
         f" 1,000 prompt tokens {1e6 * fitted.prefill_token:.3g} ms"
     )
-    print(
+    write(
         f"  fitted to {fitted.num_steps} steps, {fitted.mean_error:.1%} of a step's time off on average;"
         f" kept in {place}"
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -72,6 +72,7 @@ def _exams(directories: Sequence[Path], wish: Wish) -> None:
     import msgspec
 
     from engine.pictures import write_svg
+    from engine.tables import write_json
     from eval.comparison import over_rounds
     from eval.course_plot import course_picture
     from eval.exam.results import read_result
@@ -81,7 +82,7 @@ def _exams(directories: Sequence[Path], wish: Wish) -> None:
     if wish.plot is not None:
         write_svg(wish.plot, course_picture(course))
     if wish.as_json:
-        sys.stdout.write(msgspec.json.encode(course).decode() + "\n")
+        write_json(msgspec.json.encode(course))
         return
     pairs = course.against_first if len(results) == 2 else (*course.against_first, *course.against_before[1:])
     sections = [section for one in pairs for section in (_section(one), *_further(one))]

@@ -1,12 +1,12 @@
 """Data sets of the hub that a configuration names, brought here before it is planned."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
 from engine.cases import loaders, principles
 from engine.cases.datasets import Dataset, is_dataset, parse_dataset
 from engine.errors import InputError
+from engine.tables import say
 
 SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {"cases": loaders.SUFFIXES, "principles": principles.SUFFIXES}
 """Sections whose source may be a data set, and the files that they read."""
@@ -34,7 +34,7 @@ def bring_datasets(table: Mapping[str, Any], *, is_local_only: bool = False) -> 
     found: dict[str, Dataset] = {}
     problems: list[str] = []
     for section, (source, revision) in dataset_sources(table).items():
-        print(f"preparing {section}.source: {source}", file=sys.stderr)
+        say(f"preparing {section}.source: {source}")
         try:
             path = fetch_dataset(parse_dataset(source), SUFFIXES[section], revision, is_local_only=is_local_only)
         except InputError as refused:

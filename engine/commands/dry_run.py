@@ -25,6 +25,7 @@ def print_forecast(plan: "Plan", figures: "Forecast", placement: "Placement", li
     from engine.egress import outlets, refusals
     from engine.estimate import Pace, estimate, read_earlier
     from engine.rundir import RunDirectory
+    from engine.tables import write
     from engine.transcript import one_line
 
     speeds, missing = speeds_of(plan)
@@ -39,11 +40,18 @@ def print_forecast(plan: "Plan", figures: "Forecast", placement: "Placement", li
         forecast = {"forecast": msgspec.to_builtins(figures), "estimate": whole, "placement": placement.figures()}
         print(json.dumps({"config": plan.table, **forecast, "egress": egress}))
         return
-    print(tomli_w.dumps(plan.table))
+    write(spelled(tomli_w.dumps(plan.table)))
     problems = [f"cannot be placed: {problem}" for problem in placement.problems]
     problems += [f"will be refused: {one_line(problem, MAX_CHARS)}" for problem in refused]
     lines = [*forecast_lines(figures, found), *placement.lines, "", *egress_lines(leaving), *problems]
-    print("\n".join(f"# {line}".rstrip() for line in lines))
+    write("\n".join(f"# {line}".rstrip() for line in lines))
+
+
+def spelled(toml: str) -> str:
+    """Return a TOML text, the same to its readers, in which what would move a terminal is spelled out."""
+    from engine.transcript import clean
+
+    return "".join(one if one == "\n" or clean(one) == one else f"\\U{ord(one):08X}" for one in toml)
 
 
 def forecast_lines(figures: "Forecast", found: "Estimate") -> list[str]:

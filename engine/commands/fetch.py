@@ -4,10 +4,9 @@ Models come to all nodes of a cluster, data sets to this machine: the driver alo
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -33,9 +32,10 @@ def fetch(
 ) -> None:
     """Bring models, the embedder and data sets into the local cache; models with `ray.address` into each node's."""
     from engine.errors import InputError
+    from engine.tables import write
 
     wanted, address = wanted_of(source, overrides or [], revision)
-    print(f"fetching {', '.join(one.name for one in wanted)}", file=sys.stderr)
+    _say(f"fetching {', '.join(one.name for one in wanted)}")
     answers = _fetch(wanted, address)
     if as_json:
         import msgspec
@@ -43,7 +43,7 @@ def fetch(
         print(json.dumps(msgspec.to_builtins(answers)), flush=True)
     else:
         for node, answer in answers.items():
-            print("\n".join(f"{node}: {_line(one)}" for one in answer.fetched))
+            write("\n".join(f"{node}: {_line(one)}" for one in answer.fetched))
     if problems := [f"{node}: {problem}" for node, answer in answers.items() for problem in answer.problems]:
         raise InputError(problems)
 
@@ -116,5 +116,7 @@ def _line(one: "Fetched") -> str:
     return f"{one.name}{commit}: {one.num_files} files, {one.num_bytes / _GIB:.2f} GiB in {one.path}"
 
 
-def _say(text: Any) -> None:
-    print(text, file=sys.stderr)
+def _say(text: str) -> None:
+    from engine.tables import say
+
+    say(text)

@@ -1,6 +1,5 @@
 """Where the replicas of a configuration will run: shown before anything starts, refused where there is no room."""
 
-import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.config import Config
 from engine.config_sections import VllmConfig
 from engine.errors import InputError
+from engine.tables import say
 
 if TYPE_CHECKING:
     from actors.placement import Assignment, Node, Wanted
@@ -84,7 +84,7 @@ async def plan_placement(
         return Placement("this machine", nodes, wanted, assign(wanted, nodes))
     with TemporaryDirectory(prefix="sandplay-") as scratch:
         table = ProcessTable(Path(scratch) / "processes.json")
-        return Placement(f"the cluster at {address}", *await find_room(address, wants, table, _say, wait_s))
+        return Placement(f"the cluster at {address}", *await find_room(address, wants, table, say, wait_s))
 
 
 def wanted_by(
@@ -130,13 +130,13 @@ async def settle(
             placement = await plan_placement(config, pools, training, WAIT_S)
             problems = await _version_problems(ray, placement, models or {})
     for line in placement.lines:
-        _say(line)
+        say(line)
     if problems:
         raise InputError(problems)
     if problems := placement.problems:
         if not config.ray.autoscales:
             raise InputError(problems)
-        _say("  no room for all of it yet: the cluster is asked to grow (ray.autoscales)")
+        say("  no room for all of it yet: the cluster is asked to grow (ray.autoscales)")
     return placement
 
 
@@ -148,7 +148,7 @@ async def _joined(address: str) -> AsyncIterator[Any]:
 
     with TemporaryDirectory(prefix="sandplay-") as scratch:
         table = ProcessTable(Path(scratch) / "processes.json")
-        ray = await join_cluster(address, table, _say)
+        ray = await join_cluster(address, table, say)
         try:
             yield ray
         finally:
@@ -162,9 +162,5 @@ async def _version_problems(ray: Any, placement: Placement, models: Mapping[str,
     here, nodes = read_here(models), await ask_nodes(ray, placement.takers, models)
     problems = version_problems(here, nodes)
     for line in version_table(here, nodes) if problems else ():
-        _say(line)
+        say(line)
     return problems
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

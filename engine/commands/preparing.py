@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from engine.dryrun import Forecast, forecast, refuse_overflow
 from engine.egress import Outlet, outlets, refusals
 from engine.planning import Plan
 from engine.privacy.screening import Screened
+from engine.tables import say
 
 COMMITS: Final = "inputs/commits.json"
 """Which commit of the hub each model and data set of a run is, where it comes from there."""
@@ -57,7 +57,7 @@ def prepare_models(
                 if not is_dry:
                     problems += [f"models.{name}: {missing}"]
                 else:
-                    print(f"{missing}; its tokens are guessed at 4 bytes each", file=sys.stderr)
+                    say(f"{missing}; its tokens are guessed at 4 bytes each")
             except InputError as refused:
                 problems += [f"models.{name}: {problem}" for problem in refused.problems]
     if problems:
@@ -67,17 +67,15 @@ def prepare_models(
 
 def say_personal(personal: Screened) -> None:
     """Say what of data that was read in looks personal or secret, if anything does."""
-    from engine.transcript import printable
-
     if sentence := personal.sentence:
-        print(printable(f"warning: {sentence}", markup=False), file=sys.stderr)
+        say(f"warning: {sentence}")
 
 
 def prepare_one(name: str, model: VllmConfig, commit: str | None = None, *, is_local_only: bool = False) -> Path:
     """Make one model ready, of a commit if one is given; return its directory. Raises InputError."""
     from actors.models import prepare_model
 
-    print(f"preparing models.{name}: {model.model}", file=sys.stderr)
+    say(f"preparing models.{name}: {model.model}")
     revision = commit or model.revision
     return prepare_model(model.model, model.max_model_len, revision=revision, is_local_only=is_local_only)
 
@@ -123,7 +121,7 @@ def forecast_plan(plan: Plan, paths: dict[str, Path], *, is_dry: bool = False) -
     except InputError as refused:
         if not is_dry or paths.keys() >= local & set(plan.config.roles.values()):
             raise
-        print(f"by that guess, {refused}", file=sys.stderr)
+        say(f"by that guess, {refused}")
     plan.expected_context = figures.expected_context
     return figures
 

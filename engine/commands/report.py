@@ -28,6 +28,7 @@ def report(
     from engine.report.writing import write_report
     from engine.rundir import RunDirectory
     from engine.show import protocol_of
+    from engine.tables import write
     from engine.targets import is_uri
 
     if is_uri(directory) and to is None:
@@ -40,7 +41,7 @@ def report(
     rundir = RunDirectory.open(place)
     spec = protocol_of(rundir)
     try:
-        print(write_report(rundir, spec, size=episodes, sections=_result(rundir, spec), to=to))
+        write(str(write_report(rundir, spec, size=episodes, sections=_result(rundir, spec), to=to)))
     except OSError as error:
         where = rundir.path if to is None else to
         raise InputError(f"report.html must be writable, got {error}: check the owner of {where}") from error

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from engine.config import Config
     from engine.egress import Outlet
+    from engine.planning import Plan
+    from engine.protocol import ProtocolSpec
     from eval.exam.dev import DevExam, Resolution
     from training.round_log import RoundLog
     from training.round_planning import RoundsPlan
@@ -44,7 +46,7 @@ def rounds(
     plan, dev = plan_with_exam(table, base, datasets)
     first = make_plan(plan.run, base, datasets=datasets)
     say_personal(plan.personal)
-    paths = prepare_models(first, more=rounds_outlets(plan, first.config))
+    paths = prepare_models(first, more=rounds_outlets(plan, first))
     forecast_plan(first, paths)
     if dev is not None:
         forecast_plan(dev.plan(plan.run, plan.model, base), paths)
@@ -75,23 +77,41 @@ def resume_rounds(directory: Path, overrides: list[str], as_json: bool) -> NoRet
         for table in rundir.process_tables():
             ProcessTable(table).end_left_overs()
     first = plan.round(directory, 0)
-    paths = prepare_models(first, kept_commits(directory), more=rounds_outlets(plan, first.config))
+    paths = prepare_models(first, kept_commits(directory), more=rounds_outlets(plan, first))
     settle_rounds(plan, first.config, paths)
     _go(plan, directory, paths, as_json)
 
 
-def rounds_outlets(plan: "RoundsPlan", config: "Config") -> "list[Outlet]":
-    """Return where texts go beside those of the dialogues: to who is examined, and to who trains."""
+def rounds_outlets(plan: "RoundsPlan", first: "Plan") -> "list[Outlet]":
+    """Return where texts go beside those of the dialogues, which `first` plays: to who is examined, to who trains, and
+    to the embedder that compares the rows of rounds.
+    """
     import msgspec
 
-    from engine.egress import outlets, tuning_outlet
+    from engine.egress import outlets, rows_outlet, tuning_outlet
+
+    config, spec = first.config, _exam_spec(plan)
+    found = []
+    if spec is not None:
+        examined = msgspec.structs.replace(config, roles=dict.fromkeys(spec.roles, plan.model))
+        found += outlets(examined, spec, "exam")
+    if plan.is_hosted:
+        found.append(tuning_outlet(config, plan.model))
+    if first.spec.needs_embedder or (spec is not None and spec.needs_embedder):
+        found.append(rows_outlet(config))
+    return found
+
+
+def _exam_spec(plan: "RoundsPlan") -> "ProtocolSpec | None":
+    """Return the protocol of the exam as its rules need it, None where there is no exam."""
+    from engine.planning import read_rules
     from engine.protocols.exam import PROTOCOL as EXAM
     from eval.exam import PROTOCOL as ITEMS
 
-    spec = ITEMS if plan.settings.exam.tasks else EXAM
-    examined = msgspec.structs.replace(config, roles=dict.fromkeys(spec.roles, plan.model))
-    found = outlets(examined, spec, "exam") if plan.settings.exam.tasks or plan.items else []
-    return [*found, *([tuning_outlet(config, plan.model)] if plan.is_hosted else [])]
+    if not plan.settings.exam.tasks:
+        return EXAM if plan.items else None
+    assert ITEMS.suited is not None
+    return ITEMS.suited(read_rules(ITEMS.rules, plan.settings.exam.protocol))
 
 
 def settle_rounds(plan: "RoundsPlan", config: "Config", models: "Mapping[str, Path]") -> None:
@@ -171,21 +191,22 @@ def _note_egress(plan: "RoundsPlan", directory: Path) -> None:
     from engine.egress_log import note_egress
 
     first = plan.round(directory, 0)
-    found = [*outlets(first.config, first.spec), *rounds_outlets(plan, first.config)]
+    found = [*outlets(first.config, first.spec), *rounds_outlets(plan, first)]
     note_egress(directory, first.config.privacy.egress, found, time.time())
 
 
 def _say_exam(plan: "RoundsPlan", directory: Path) -> "Resolution | None":
     """Say what an exam of items can show, and what might spoil it. Raises ConfigError for a rule it cannot decide."""
     from engine.commands.dev_exam import case_warning, kept_exam, resolution_of
+    from engine.tables import say
 
     dev = kept_exam(plan.settings.exam, directory)
     if dev is None:
         return None
     resolution = resolution_of(plan.settings, dev)
-    print(resolution.sentence, file=sys.stderr)
+    say(resolution.sentence)
     if warning := case_warning(plan, dev):
-        print(warning, file=sys.stderr)
+        say(warning)
     return resolution
 
 
@@ -254,4 +275,6 @@ def _summary(log: "RoundLog", directory: Path, resolution: "Resolution | None") 
 
 
 def _say_resume(directory: Path) -> None:
-    print(f"stopped; go on with: sandplay resume {directory}", file=sys.stderr)
+    from engine.tables import say
+
+    say(f"stopped; go on with: sandplay resume {directory}")

@@ -35,6 +35,7 @@ from engine.run import Result, play
 from engine.rundir import RunDirectory
 from engine.serving import read_serving
 from engine.summary import findings, summarize
+from engine.tables import say
 
 
 def start(plan: Plan, out: Path, as_json: bool) -> None:
@@ -51,8 +52,12 @@ async def run_new(plan: Plan, paths: dict[str, Path], out: Path, as_json: bool) 
     placement = await settle(plan.config, set(plan.config.roles.values()), models=paths)
     crew = _crew(plan, paths, places=placement.node_ids)
     await crew.check()
-    await look_at_target(out, plan.config.corpus)
-    rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
+    try:
+        await look_at_target(out, plan.config.corpus)
+        rundir = RunDirectory.create(out, freeze(plan) | commit_files(paths, plan.commits))
+    except BaseException:
+        await crew.close()
+        raise
     with rundir.lock():
         name = rundir.name_in_lock()
         try:
@@ -195,15 +200,15 @@ def finish(plan: Plan, rundir: RunDirectory, result: Result, as_json: bool) -> N
 
 
 def _say_resume(rundir: RunDirectory) -> None:
-    print(f"interrupted; go on with: sandplay resume {rundir.path}", file=sys.stderr)
+    say(f"interrupted; go on with: sandplay resume {rundir.path}")
 
 
 def _say_reached(rundir: RunDirectory, reached: Sequence[Reached], num_shards: int) -> None:
     whose = " (the share of one shard)" if num_shards > 1 else ""
     for one in reached:
-        print(f"{one}{whose}", file=sys.stderr)
+        say(f"{one}{whose}")
     more = " ".join(dict.fromkeys(f"limits.{one.name}=..." for one in reached))
-    print(f"go on with: sandplay resume {rundir.path} {more}", file=sys.stderr)
+    say(f"go on with: sandplay resume {rundir.path} {more}")
 
 
 def _crew(

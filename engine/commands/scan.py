@@ -25,7 +25,7 @@ class DetectorName(StrEnum):
 def scan(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN|FILE...", help="Runs, a run of rounds, or files (JSONL, Parquet, text)."),
+        typer.Argument(metavar="RUN|FILE...", help="Runs, directories of runs, or files (JSONL, Parquet, text)."),
     ],
     detector: Annotated[
         DetectorName, typer.Option(help="presidio adds names and places, and needs the extra `privacy`.")
@@ -58,9 +58,7 @@ def scan(
 def _sources(paths: "Sequence[Path]", detect: Any) -> "Iterator[tuple[str, Iterator[Finding]]]":
     """Return each file and run with what is found in it. Raises InputError naming every path that is neither."""
     from engine.errors import InputError
-    from engine.privacy.stored import scan_file, scan_run
-    from engine.rundir import RunDirectory
-    from eval.quality.command import runs_in
+    from engine.privacy.stored import kept_in, scan_file, scan_run
 
     found: list[tuple[str, Iterator[Finding]]] = []
     problems: list[str] = []
@@ -69,7 +67,7 @@ def _sources(paths: "Sequence[Path]", detect: Any) -> "Iterator[tuple[str, Itera
             if path.is_file():
                 found.append((str(path), scan_file(path, detect)))
             else:
-                found += [(name, scan_run(RunDirectory.open(run), detect)) for name, run in runs_in([path])]
+                found += [(str(run), scan_run(run, detect)) for run in kept_in(path)]
         except InputError as refused:
             problems += refused.problems
     if problems:

@@ -1,7 +1,6 @@
 """`sandplay train`: samples to a checkpoint, outside of rounds; asked again, it goes on, or says what came of it."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,11 +39,12 @@ def train(
     from engine import config as configuration
     from engine.commands.preparing import default_directory, token_counter
     from engine.rundir import RunDirectory
+    from engine.tables import write
     from training.train_plan import plan_training
 
     table = configuration.apply_overrides(configuration.read_table(config), overrides or [])
     plan = plan_training(table, model, data, held_out)
-    print(f"preparing models.{plan.model}: {plan.config.model}", file=sys.stderr)
+    _say(f"preparing models.{plan.model}: {plan.config.model}")
     path = prepare_model(plan.config.model, revision=plan.config.revision)
     directory = (to or default_directory("train")).absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def train(
     if as_json:
         print(json.dumps(_summary(trained, checkpoint, place, mark)), flush=True)
     else:
-        print("\n".join(_lines(plan, trained, checkpoint, place, mark)))
+        write("\n".join(_lines(plan, trained, checkpoint, place, mark)))
 
 
 def _make_logs(plan: "TrainPlan", directory: Path, count: Any) -> "Mark":
@@ -102,7 +102,9 @@ async def _train(plan: "TrainPlan", job: "TrainJob", directory: Path) -> "Traine
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    from engine.tables import say
+
+    say(text)
 
 
 def _publish(

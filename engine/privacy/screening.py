@@ -17,6 +17,8 @@ from engine.privacy.finding import Detector, masked, redact
 T = TypeVar("T")
 ID: Final = "id"
 """The field that names a record: it is part of names of files and episodes, and cannot be replaced."""
+NUMBERS: Final = range(10**12, 10**16)
+"""Numbers that are looked at as texts are: those of cards have so many digits, seeds and most ids have more."""
 NUM_SHOWN: Final = 3
 MAX_REFUSED: Final = 200
 
@@ -125,6 +127,8 @@ def _refused(findings: Sequence[Finding], scan: str) -> list[str]:
 def _replaced(record: Any, kind: type[T], name: str, detect: Detector) -> T:
     try:
         return msgspec.convert(replaced(record, detect) | ({ID: record[ID]} if ID in record else {}), kind)
+    except InputError as alike:
+        raise InputError([f"{name}: {problem}" for problem in alike.problems]) from None
     except msgspec.ValidationError as unfit:
         raise InputError(f"{name}: must hold what replaces a finding, got {unfit}: correct the record") from None
 
@@ -137,11 +141,15 @@ def look_through(value: Any, record: str, detect: Detector, number: int = 0) -> 
 
 
 def texts_of(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the texts of plain data, each with the dotted name of its field."""
+    """Yield the texts of plain data, names and long numbers among them, each with the dotted name of its field."""
     if isinstance(value, str):
         yield field, value
+    elif _is_long(value):
+        yield field, str(value)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
+            if not _is_field(key):
+                yield from texts_of(key, f"{field}, a name in it".lstrip(", "))
             yield from texts_of(inner, f"{field}.{key}".lstrip("."))
     elif isinstance(value, list | tuple):
         for inner in value:
@@ -149,11 +157,27 @@ def texts_of(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
 
 
 def replaced(value: Any, detect: Detector) -> Any:
-    """Return plain data with every finding in its texts replaced."""
+    """Return plain data with every finding in its texts replaced. Raises InputError where two names become one."""
     if isinstance(value, str):
         return redact(value, detect)
+    if _is_long(value):
+        return value if (text := redact(str(value), detect)) == str(value) else text
     if isinstance(value, Mapping):
-        return {key: replaced(inner, detect) for key, inner in value.items()}
+        found = {
+            key if _is_field(key) else replaced(key, detect): replaced(inner, detect) for key, inner in value.items()
+        }
+        if len(found) < len(value):
+            raise InputError("names must differ once findings in them are replaced, got two that do not: rename them")
+        return found
     if isinstance(value, list | tuple):
         return [replaced(inner, detect) for inner in value]
     return value
+
+
+def _is_field(key: Any) -> bool:
+    """Whether a name may be that of a field, which is no text; what has a form of its own is none."""
+    return isinstance(key, str) and key.isidentifier()
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, int) and value in NUMBERS

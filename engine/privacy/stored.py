@@ -17,14 +17,34 @@ OBJECT: Final = ".json"
 PARQUET: Final = ".parquet"
 
 
-def scan_run(rundir: RunDirectory, detect: Detector) -> Iterator[Finding]:
+def kept_in(directory: Path) -> list[Path]:
+    """Return each directory of a run in this one, itself among them: of rounds, of their exams, of arms.
+
+    What holds inputs alone, as a run of rounds does, counts. Raises InputError when there is none.
+    """
+    places = [directory, *directory.glob("*"), *directory.glob("*/*")]
+    found = [place for place in places if _is_run(place) or (place / "inputs").is_dir()]
+    if not found:
+        what = "holds none" if directory.is_dir() else "is no directory"
+        raise InputError(f"must be a run, hold runs, or be a file, got {directory}, which {what}: check the path")
+    return sorted(found, key=lambda place: (len(place.parts), len(place.name), place))
+
+
+def _is_run(place: Path) -> bool:
+    return (place / "journals").is_dir() and (place / "episodes").is_dir()
+
+
+def scan_run(directory: Path, detect: Detector) -> Iterator[Finding]:
     """Yield what is found in the inputs of a run and in the replies of its finished episodes.
 
     Prompts are made of these and not looked at again. Raises JournalError when something kept is damaged.
     """
+    rundir = RunDirectory(directory)
     for path in sorted(rundir.inputs.iterdir()) if rundir.inputs.is_dir() else ():
         if path.suffix in (*LINES, OBJECT):
             yield from scan_file(path, detect, f"inputs/{path.name}")
+    if not _is_run(directory):
+        return
     for number, record in enumerate(Corpus.open(rundir), 1):
         said = {step.path: step.reply.text for step in record.steps if step.reply is not None}
         yield from look_through(said, f"episode {record.key}", detect, number)

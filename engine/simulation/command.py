@@ -111,27 +111,27 @@ def _print_one(prediction: "Prediction", as_json: bool) -> None:
     import msgspec
 
     from engine.simulation.tables import prediction_table
-    from engine.tables import print_view
+    from engine.tables import print_view, write, write_json
 
     if as_json:
-        typer.echo(msgspec.json.encode(prediction).decode())
+        write_json(msgspec.json.encode(prediction))
         return
     print_view(prediction_table(prediction))
-    typer.echo(f"limited by: {prediction.limited_by}")
+    write(f"limited by: {prediction.limited_by}")
     for assumption in prediction.assumptions:
-        typer.echo(f"assumed: {assumption}")
+        write(f"assumed: {assumption}")
 
 
 def _print_sweep(name: str, found: "list[tuple[str, Prediction]]", as_json: bool) -> None:
     import msgspec
 
     from engine.simulation.tables import sweep_table
-    from engine.tables import print_view
+    from engine.tables import print_view, write, write_json
 
     if as_json:
         for value, prediction in found:
-            typer.echo(msgspec.json.encode({name: value, **msgspec.to_builtins(prediction)}).decode())
+            write_json(msgspec.json.encode({name: value, **msgspec.to_builtins(prediction)}))
         return
     print_view(sweep_table(name, found))
     for value, prediction in found:
-        typer.echo(f"{name}={value}: limited by {prediction.limited_by}")
+        write(f"{name}={value}: limited by {prediction.limited_by}")

@@ -3,23 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.errors import InputError
+from engine.pictures import canvas_of, plain_label, svg_of, write_svg
 from engine.simulation.prediction import Prediction
 
 
 def plot_sweep(path: Path, name: str, found: Sequence[tuple[str, Prediction]]) -> None:
     """Write the SVG. Raises InputError without matplotlib, or for a path that is not an SVG in a directory."""
-    if path.suffix != ".svg" or not path.parent.is_dir():
-        raise InputError(f"--plot must name an .svg file in an existing directory, got {path}")
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("--plot needs matplotlib, which is not installed: pip install matplotlib") from None
-    matplotlib.use("svg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
+    canvas, axes = canvas_of(4.0, 6.4)
     positions = range(len(found))
     whole = [one.episodes_per_s for _, one in found]
     axes.plot(positions, whole, marker="o", label="whole run")
@@ -27,9 +17,9 @@ def plot_sweep(path: Path, name: str, found: Sequence[tuple[str, Prediction]]) -
     first = found[0][1]
     per_replica = first.episodes_per_s / first.replicas
     axes.plot(positions, [per_replica * one.replicas for _, one in found], linestyle=":", label="in proportion")
-    axes.set_xticks(list(positions), [value for value, _ in found])
-    axes.set_xlabel(name)
+    axes.set_xticks(list(positions), [plain_label(value) for value, _ in found])
+    axes.set_xlabel(plain_label(name))
     axes.set_ylabel("episodes per second (simulated)")
     axes.set_ylim(bottom=0)
     axes.legend()
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    write_svg(path, svg_of(canvas))

@@ -14,7 +14,7 @@ from engine.corpus import Corpus
 from engine.errors import InputError
 from engine.rundir import RunDirectory
 from engine.show import protocol_of
-from engine.tables import make_table, plain, print_view, spaced, write
+from engine.tables import make_table, plain, print_view, spaced, write_json
 from eval.quality.diversity import Perplexity, Similarities, with_models
 from eval.quality.figures import CorpusFigures
 from eval.quality.measure import Measure, measure
@@ -27,7 +27,7 @@ ROUND: Final = "round-"
 def report(figures: Sequence[CorpusFigures], *, as_json: bool = False) -> None:
     """Print the quality of corpora, as tables or as one JSON object."""
     if as_json:
-        write(msgspec.json.encode(as_object(figures)).decode())
+        write_json(msgspec.json.encode(as_object(figures)))
         return
     from rich.console import Group
 

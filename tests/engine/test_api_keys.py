@@ -94,6 +94,18 @@ def test_a_configuration_that_holds_a_key_is_refused_by_field(monkeypatch: pytes
     assert problem.startswith("models.base.base_url must hold no key") and KEY not in problem
 
 
+@pytest.mark.parametrize("known", ["sk-proj-abcdefgh12345678ABCD", "hf_" + "a1" * 16, "AKIAIOSFODNN7EXAMPLE"])
+def test_what_has_the_form_of_a_well_known_key_is_refused_whoever_holds_it(known: str) -> None:
+    table = {"models.base.base_url": f"https://x/{known}/v1", "models.base.engine.token": [known], "name": "n"}
+    problems = api_keys.table_problems(table)
+    assert [problem.split(" must")[0] for problem in problems] == ["models.base.base_url", "models.base.engine.token"]
+    assert not any(known in problem for problem in problems)
+    assert known not in api_keys.hide_known(f"roles.patient must name a model, got {known!r}: ...")
+    assert (
+        api_keys.table_problems({"models.base.model": "lab/sk-small-chat-model-v2-2024", "prompts": "texts/sk-2"}) == []
+    )
+
+
 def test_a_key_is_read_or_refused_unquoted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("READ_FOR_THIS_TEST", f" {KEY}\n")
     assert api_keys.read_key("READ_FOR_THIS_TEST", "x") == KEY

@@ -163,3 +163,18 @@ def test_every_field_is_one_or_the_other(name: str) -> None:
 
 def test_defaults_hold_without_a_file() -> None:
     assert Config().protocol_name == "mental_arena"
+
+
+def test_a_word_that_is_not_known_is_not_repeated_where_it_may_be_a_key() -> None:
+    known = "sk-abcdefgh12345678"
+    with pytest.raises(ConfigError) as refused:
+        load(apply_overrides(TABLE, [f"privacy.egress={known}", f"models.base.kind={known}"]))
+    assert len(refused.value.problems) == 2 and known not in str(refused.value)
+    with pytest.raises(ConfigError, match="privacy.egress: invalid enum value, got 'maybe'"):
+        load(apply_overrides(TABLE, ["privacy.egress=maybe"]))
+
+
+def test_options_of_a_target_hold_no_secret_even_without_one() -> None:
+    with pytest.raises(ConfigError, match="corpus.target_options must hold no credentials, got the option secret_key"):
+        load(apply_overrides(TABLE, ["corpus.target_options.secret_key=hush"]))
+    assert load(apply_overrides(TABLE, ["corpus.target_options.region=here"]))

@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,18 @@ def test_sharegpt_names_its_speakers(tmp_path: Path) -> None:
 def test_half_a_surrogate_pair_does_not_stop_an_export(tmp_path: Path) -> None:
     summary = export([make_record("a", said="so\ud800 bad")], "messages", tmp_path / "o", make_spec(), META)
     assert "so\ufffd bad" in read_rows(Path(summary.data))[0]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize("name", ["out", "out.jsonl"])
+def test_an_export_is_private(name: str, umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        made = export([make_record()], "messages", tmp_path / name, make_spec(), META)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(Path(path).stat().st_mode) for path in (made.data, made.card)} == {0o600}
+    assert name != "out" or stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
 
 
 def test_failed_episodes_go_in_on_demand(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Texts go to the host that is named: past proxies of the environment, and never on to where a server points."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -72,3 +73,30 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
                 await endpoint.close()
     assert refused.value.status_code == status
     assert arrived == []
+
+
+async def test_what_the_environment_says_for_openai_goes_to_no_other_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        headers.append(str(dict(request.headers)))
+        return web.json_response({})
+
+    said = {
+        "OPENAI_CUSTOM_HEADERS": "X-Api-Key: hush-1\nAuthorization: Bearer hush-2",
+        "OPENAI_ORG_ID": "hush-3",
+        "OPENAI_PROJECT_ID": "hush-4",
+        "OPENAI_API_KEY": "hush-5",
+        "OPENAI_BASE_URL": "http://models.invalid/v1",
+    }
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    async with serving(answer) as here:
+        endpoint = OpenAIEndpoint(base_url=f"{here}/v1", model="m", api_key_env=None, max_connections=1)
+        await endpoint.open()
+        try:
+            await endpoint.post("/x", {}, timeout_s=10)
+        finally:
+            await endpoint.close()
+    assert len(headers) == 2 and not any("hush" in one for one in headers)
+    assert {name: os.environ[name] for name in said} == said

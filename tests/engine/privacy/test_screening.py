@@ -77,7 +77,24 @@ def test_records_of_any_type_are_replaced_whatever_their_depth() -> None:
     one = Odd("a", "x", {"id": MAIL, "deep": [{"far": f"{PHONE} and {PHONE}"}]})
     (found,), _ = screen([one], Odd, PrivacyConfig(scan="redact"), "record")
     assert found == Odd("a", "x", {"id": "[email]", "deep": [{"far": "[phone] and [phone]"}]})
-    assert [one.field for one in look_through({"a": {"b": [PHONE]}, MAIL: PHONE}, "r", find)] == ["a.b", "[x]"]
+    assert [one.field for one in look_through({"a": {"b": [PHONE]}, MAIL: PHONE}, "r", find)] == [
+        "a.b",
+        "a name in it",
+        "[x]",
+    ]
+
+
+def test_names_and_numbers_are_looked_at_as_texts_are() -> None:
+    card = 4111111111111111
+    one = Odd("a", "x", {"by": {MAIL: 1, "n": card}, "at": [1764500000000, True, 10**40]})
+    (kept,), warned = screen([one], Odd, PrivacyConfig(scan="warn"), "record")
+    assert kept is one and warned.counts == {"email": 1, "card": 1}
+    assert [found.field for found in warned.findings] == ["link.by, a name in it", "link.by.n"]
+    (found,), _ = screen([one], Odd, PrivacyConfig(scan="redact"), "record")
+    assert found.link == {"by": {"[email]": 1, "n": "[card]"}, "at": [1764500000000, True, 10**40]}
+    with pytest.raises(InputError, match=r"record 1: names must differ .*: rename them") as refused:
+        screen([Odd("a", "x", {MAIL: 1, "ann@harbour.example": 2})], Odd, PrivacyConfig(scan="redact"), "record")
+    assert MAIL not in str(refused.value)
 
 
 def find(text: str) -> list[Span]:

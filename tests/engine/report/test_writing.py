@@ -1,5 +1,6 @@
 """The page of a run: what it says of which runs, how much it reads, and that no text of anybody is more than text."""
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 import tomli_w
 
+from engine.cli import status
 from engine.corpus import Corpus
 from engine.corpus_parts import Extent, name_part
 from engine.egress import Outlet
@@ -25,6 +27,9 @@ from engine.show import show_command
 from engine.steps import Protocol as Play
 from engine.steps import Reply, Usage
 from engine.transcript import clean
+from eval.quality.command import quality
+from eval.quality.command import report as report_quality
+from eval.quality.figures import CorpusFigures
 from tests.engine.kept import put_part
 from tests.pages import PAYLOADS, PageReader, read_page
 
@@ -258,8 +263,15 @@ def test_no_text_of_a_run_reaches_a_terminal_as_more_than_text(
     show_command(run.path, record.episode, excerpt_turns=2)
     if not at:
         show_command(run.path, None)
+        status(run.path)
+        report_quality(measured(run), as_json=True)
+        report_quality(measured(run))
     said = capsys.readouterr().out
     assert said and not any(ord(one) < 32 and one != "\n" or one in "\x7f\x9b\u202e\u2028\x85" for one in said)
+
+
+def measured(run: RunDirectory) -> list[CorpusFigures]:
+    return asyncio.run(quality([run.path]))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium to look with")
