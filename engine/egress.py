@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from engine.config import Config
-from engine.config_sections import EmbedderConfig, OpenAIConfig, VllmConfig
+from engine.config_sections import EmbedderConfig, OpenAIConfig
 from engine.hosts import host_of, is_loopback
 from engine.protocol import EMBEDDER, ProtocolSpec, Sight
 
@@ -22,8 +22,6 @@ HEADS: Final = ("who", "model", "host", "where", "sees")
 TUNED: Final = Sight(note="the training rows")
 COPIED: Final = Sight(note="whole episodes and inputs")
 ENDPOINT: Final = "endpoint_override"
-SENDING: Final = ("kv_transfer_config", "ec_transfer_config", "kv_events_config", "otlp_traces_endpoint")
-"""Arguments of an engine that have it send caches, tokens or traces to another process."""
 
 
 class Outlet(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,26 +53,7 @@ def outlets(config: Config, spec: ProtocolSpec, what: str = "") -> list[Outlet]:
     ]
     if spec.needs_embedder:
         found.append(embedder_outlet(config.embedder, spec.sight(EMBEDDER), _cluster(config), behind))
-    return found if what else [*found, *_engine_outlets(config), *target_outlets(config)]
-
-
-def _engine_outlets(config: Config) -> list[Outlet]:
-    """Return where the engines of pools that play are told to send what they hold."""
-    played = {name: config.models[name] for name in config.roles.values()}
-    return [
-        Outlet(
-            who=f"the engine of {name}",
-            model=model.model,
-            host=host_of(str(value)) or "a host of its own",
-            is_inside=isinstance(value, str) and is_loopback(value),
-            sees=Sight(),
-            setting=f"models.{name}.engine.{argument}",
-        )
-        for name, model in played.items()
-        if isinstance(model, VllmConfig)
-        for argument, value in model.engine.items()
-        if argument in SENDING and value
-    ]
+    return found if what else [*found, *target_outlets(config)]
 
 
 def target_outlets(config: Config) -> list[Outlet]:

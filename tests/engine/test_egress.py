@@ -50,25 +50,6 @@ def test_a_cluster_of_ours_is_inside() -> None:
     assert patient.is_inside and embedder.is_inside
 
 
-def test_an_engine_that_is_told_to_send_is_outside_unless_that_is_this_machine() -> None:
-    def told(**engine: Any) -> list[Any]:
-        here = {"kind": "vllm", "engine": engine}
-        return outlets(load({"models": {"here": here, "idle": here}, "roles": {"patient": "here"}}), ARENA)[2:]
-
-    (events,) = told(kv_events_config={"publisher": "zmq", "endpoint": "tcp://*:5557"}, enforce_eager=True)
-    assert (events.who, events.is_inside, events.setting) == (
-        "the engine of here",
-        False,
-        "models.here.engine.kv_events_config",
-    )
-    (said,) = refusals([events], "refuse")
-    assert "models.here.engine.kv_events_config" in said and "transcript" in said
-    assert [one.is_inside for one in told(otlp_traces_endpoint="http://127.0.0.1:4317")] == [True]
-    (traces,) = told(otlp_traces_endpoint="http://traces.example:4317")
-    assert (traces.host, traces.is_inside) == ("traces.example", False)
-    assert told(enforce_eager=True, kv_transfer_config={}) == []
-
-
 def test_a_refusal_names_role_host_what_is_seen_and_the_remedy() -> None:
     (said,) = refusals(make(), "refuse")
     for part in ("role judge must be", "models.there.base_url", "models.example", "hidden fields", "privacy.egress"):
