@@ -193,9 +193,9 @@ def _limit_problems(config: Config) -> list[str]:
 def _minima(where: str, section: msgspec.Struct, minima: Mapping[str, float]) -> list[str]:
     values = {name: getattr(section, name) for name in minima}
     return [
-        f"{where}.{name} must be >= {minima[name]}, got {value}"
+        f"{where}.{name} must be {'' if math.isfinite(value) else 'a finite number '}>= {minima[name]}, got {value}"
         for name, value in values.items()
-        if isinstance(value, int | float) and value < minima[name]
+        if isinstance(value, int | float) and not minima[name] <= value < math.inf
     ]
 
 
@@ -222,6 +222,9 @@ def _problems(config: Config) -> list[str]:
             found += model_problems(name, model, config.ray)
         if isinstance(model, OpenAIConfig):
             found += url_problems(f"models.{name}", model.base_url)
+    cpus = config.ray.cpus_per_replica
+    if cpus is not None and not 0 <= cpus < math.inf:
+        found.append(f"ray.cpus_per_replica must be a finite number >= 0, got {cpus}: leave it out to have it found")
     if config.embedder.kind == "openai":
         found += url_problems("embedder", config.embedder.base_url)
     found += _limit_problems(config)
