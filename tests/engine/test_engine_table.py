@@ -137,6 +137,21 @@ def test_what_one_replica_takes_is_a_finite_number(value: float) -> None:
     assert cpus.startswith(f"ray.cpus_per_replica must be a finite number >= 0, got {value}")
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "head.local:6379", "[fd00::1]:6379", "ray://head:10001"])
+def test_a_cluster_is_named_by_host_and_port(address: str) -> None:
+    assert load({"models": {"a": {}}, "ray": {"address": address}}).ray.address == address
+
+
+@pytest.mark.parametrize(
+    "address", ["", "head", "auto", "local", "head:", ":6379", "a..b:6379", "head:0", "head:99999", "http://head:6379"]
+)
+def test_any_other_address_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({"models": {"a": {}}, "ray": {"address": address}})
+    (found,) = refused.value.problems
+    assert found.startswith("ray.address must be HOST:PORT of a Ray's head, got ") and "such as 10.0.0.1:6379" in found
+
+
 def test_they_come_with_the_other_problems_of_a_configuration() -> None:
     with pytest.raises(ConfigError) as refused:
         load({"models": {"a": {"gpus": 1.5, "replicas": 0, "engine": {"seed": 1}}}})
