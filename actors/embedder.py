@@ -240,6 +240,11 @@ class LocalEmbedder:
             "num_cpus": 0,  # small beside an engine: it never keeps a replica from its place
             "num_gpus": self._gpus,
             "max_restarts": 0,
+            # Its directory was looked up here, and nobody brings it to other nodes.
+            "scheduling_strategy": ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(),
+                soft=False,  # a soft one is ignored by what takes no CPU
+            ),
             "runtime_env": {"env_vars": actor_environment(environment)},
         }
         self._say(f"embedder: loading {self._identity}")

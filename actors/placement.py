@@ -162,8 +162,10 @@ def _of(free: Share, total: Share) -> str:
 
 
 def _places(nodes: Sequence[Node | None]) -> str:
-    counts = Counter("no room" if node is None else node.name for node in nodes)
-    return ", ".join(name if count == 1 else f"{count} on {name}" for name, count in counts.items())
+    counts = Counter(node.name for node in nodes if node is not None)
+    found = [name if count == 1 else f"{count} on {name}" for name, count in counts.items()]
+    missing = len(nodes) - counts.total()
+    return ", ".join([*found, *([f"no room for {missing}"] if missing else [])])
 
 
 def node_names(addresses: Mapping[str, str]) -> list[str]:

@@ -128,7 +128,9 @@ async def settle(
     else:
         async with _joined(config.ray.address) as ray:
             placement = await plan_placement(config, pools, training, WAIT_S)
-            problems = await _version_problems(ray, placement, models or {})
+            # A silent node takes a minute to be given up: what has no room anyway is refused in seconds.
+            is_refused = bool(placement.problems) and not config.ray.autoscales
+            problems = [] if is_refused else await _version_problems(ray, placement, models or {})
     for line in placement.lines:
         _say(line)
     if problems:

@@ -61,7 +61,7 @@ def test_a_plan_reads_as_pools_places_and_sums() -> None:
     assert plan_lines("the cluster", wanted, nodes, assign(wanted, nodes)) == [
         "placement on the cluster",
         "  patient: 2 x (4 GPUs, 1 CPU), each on one node: n1, n2",
-        "  judge: 3 x (0.5 GPUs, 1 CPU), each on one node: 2 on n2, no room",
+        "  judge: 3 x (0.5 GPUs, 1 CPU), each on one node: 2 on n2, no room for 1",
         "  wanted 9.5 GPUs, 5 CPUs; free 9 of 16 GPUs, 128 of 128 CPUs",
     ]
 
