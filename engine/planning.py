@@ -305,7 +305,7 @@ def located(model: str, base: Path) -> str:
     full, it stays the same one wherever the run goes on.
     """
     if model.startswith((".", "/", "~")):
-        return str((base / Path(model).expanduser()).absolute())
+        return str((base / os.path.expanduser(model)).absolute())
     return str(Path(model).absolute()) if model != VllmConfig().model and os.path.isdir(model) else model
 
 
