@@ -23,6 +23,8 @@ from engine.errors import BackendDown
 
 RAY_RECORDS = "ray"
 _REACH_WITHIN_S = 10.0
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_HTTP2_SETTINGS = b"\x04"  # the type of a frame, its fourth byte
 _LOOPBACK = ("127.0.0.1:", "localhost:")
 _OBJECT_STORE_BYTES = 200_000_000  # batches travel inline or are small: the default, a third of memory, is not needed
 
@@ -114,18 +116,35 @@ def _leave(processes: ProcessTable) -> None:
 def _check_address(address: str) -> str:
     """Return a warning, "" for none. Raises `BackendDown` when Ray cannot be reached there, or keeps us out."""
     # Ray keeps trying an address that nobody listens on for minutes, in a way that cannot be interrupted.
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
         return ""
     try:
-        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=_REACH_WITHIN_S).close()
-    except OSError as error:
+        is_ray = _answers_grpc(host.strip("[]"), int(port))
+    except (OSError, ValueError) as error:  # ValueError: a name that no host can have
         raise BackendDown(
             f"Ray at {address} cannot be reached ({error}): start it, or set ray.address to yours"
         ) from None
-    if host.startswith("ray://") or check_token(address) or address.startswith(_LOOPBACK):
+    if not is_ray:
+        rule = f"the port of a Ray head must answer at {address}, got no word of Ray"
+        raise BackendDown(f"{rule}: set ray.address to the --port of its head (6379 by default)")
+    if address.startswith("ray://") or check_token(address) or address.startswith(_LOOPBACK):
         return ""
     return f"warning: Ray at {address} asks for no token: whoever reaches its ports runs code as you"
+
+
+def _answers_grpc(host: str, port: int) -> bool:
+    """Whether a server of gRPC, which all of Ray is, answers there. Raises OSError when nothing does."""
+    with socket.create_connection((host, port), timeout=_REACH_WITHIN_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return True
+        # Such a server sends its settings at once. A web page, and a port that is silent, keep Ray itself for 40 s.
+        connection.sendall(_HTTP2_HELLO)
+        try:
+            answer = connection.recv(9)
+        except OSError:
+            return False
+    return answer[3:4] == _HTTP2_SETTINGS
 
 
 def _initialize(ray: Any, address: str | None, processes: ProcessTable) -> None:

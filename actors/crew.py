@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +23,9 @@ from engine.openai_embedder import OpenAIEmbedder
 from engine.rundir import RunDirectory
 from engine.shards import share_of
 from engine.swap import SwapFailed, SwapPolicy, SwapPool, SwapReport
+
+if TYPE_CHECKING:
+    from actors.fleet import Fleet
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -98,15 +103,29 @@ class LocalCrew:
             self.embedder = LocalEmbedder(self._config.embedder.model, where, processes, say)
 
     async def start(self) -> None:
-        """Bring up what is not up yet, side by side."""
+        """Bring up what is not up yet, side by side; pools that take a part of a GPU find their places in turn."""
         everything: list[Backend | Embedder] = [*self.pools.values()]
         everything += [self.embedder] if self.embedder is not None else []
         waiting = [part for part in everything if id(part) not in self._started]
         self._started |= {id(part) for part in waiting}
-        done = await asyncio.gather(*(part.start() for part in waiting), return_exceptions=True)
+        before = self._before()
+        done = await asyncio.gather(
+            *(_start_after(before.get(id(part)), part) for part in waiting), return_exceptions=True
+        )
         for failed in done:
             if isinstance(failed, BaseException):
                 raise failed
+
+    def _before(self) -> "dict[int, Fleet]":
+        """Return which pool finds its places before another one, by identity.
+
+        Ray fills each GPU in the order in which it is asked. The largest part first, as the plan did it: two of 0.6 and
+        two of 0.4 fit on two GPUs, but not once both of 0.4 lie on one.
+        """
+        parts = {name: _part(self._config, name) for name in self.pools}
+        turns = [name for name in sorted(parts, key=lambda name: -parts[name]) if parts[name]]
+        found: dict[int, Any] = {id(self.pools[name]): self.pools[first] for first, name in pairwise(turns)}
+        return found
 
     async def swap(
         self, model: str, checkpoint: Path | None, policy: SwapPolicy, say: Callable[[str], None]
@@ -149,6 +168,21 @@ class LocalCrew:
         """End every recorded process at once."""
         if self._processes is not None:
             self._processes.end_left_overs()
+
+
+def _part(config: Config, name: str) -> float:
+    """Return the part of a GPU that a replica of a model takes, 0 for none and for whole ones."""
+    model = config.models[name]
+    if not isinstance(model, VllmConfig):
+        return 0.0
+    gpus = model.gpus if model.gpus is not None else config.ray.gpus_per_replica or 0.0
+    return gpus if gpus < 1 else 0.0
+
+
+async def _start_after(before: "Fleet | None", part: Backend | Embedder) -> None:
+    if before is not None:
+        await before.placed.wait()
+    await part.start()
 
 
 def _endpoint(name: str, model: OpenAIConfig, serving: Path | None) -> OpenAIBackend:

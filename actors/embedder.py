@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from actors.cluster import actor_environment, join_cluster, leave_cluster
 from actors.hub import fetch_from_hub
+from actors.models import names_directory
 from actors.processes import ProcessTable, describe_tree
 from actors.spec import RaySpec
 from actors.wire import ReplicaStatus, decode_status, encode
@@ -42,7 +43,7 @@ def prepare_embedder(name_or_path: str) -> Path:
     """
     if name_or_path == DEFAULT_EMBEDDER:
         path = _bundled()
-    elif Path(name_or_path).expanduser().is_dir():
+    elif names_directory(name_or_path):
         path = Path(name_or_path).expanduser().resolve()
     else:
         path = fetch_from_hub(name_or_path)
@@ -240,6 +241,11 @@ class LocalEmbedder:
             "num_cpus": 0,  # small beside an engine: it never keeps a replica from its place
             "num_gpus": self._gpus,
             "max_restarts": 0,
+            # Its directory was looked up here, and nobody brings it to other nodes.
+            "scheduling_strategy": ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(),
+                soft=False,  # a soft one is ignored by what takes no CPU
+            ),
             "runtime_env": {"env_vars": actor_environment(environment)},
         }
         self._say(f"embedder: loading {self._identity}")

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from engine.engine_table import FIELDS, KEPT
+from engine.engine_table import own_rule, plain
 
 _SOURCE: Final = "engine/arg_utils.py"
 _CLASSES: Final = ("EngineArgs", "AsyncEngineArgs")
@@ -37,12 +37,18 @@ def read_fields(source: str) -> frozenset[str]:
 
 
 def unknown_problems(where: str, names: Iterable[str], known: Collection[str]) -> list[str]:
-    """Return one sentence for each name that the engine does not take, with the nearest that may be set."""
-    free = [name for name in known if name not in KEPT and name not in FIELDS]
+    """Return one sentence for each name that the engine does not take, with the nearest that it knows."""
     problems = []
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, free, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "see the engine arguments in vLLM's manual"
+            near = difflib.get_close_matches(plain(name), known, n=1, cutoff=0.7)
+            hint = _hint(where, near[0]) if near else "see the engine arguments in vLLM's manual"
             problems.append(f"{where}.engine.{name} must be an engine argument of the installed vLLM: {hint}")
     return problems
+
+
+def _hint(where: str, near: str) -> str:
+    rule = own_rule(where, near)
+    if rule.startswith("set "):
+        return f"did you mean {near}? {rule}"
+    return f"did you mean {near}? it cannot be set: {rule}" if rule else f"did you mean {near}?"

@@ -8,6 +8,7 @@ but which of them live where, and nothing of retries or routing.
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ class Fleet:
         self._keeper: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._has_joined = False
+        self._unplaced = set(self._slots)
+        self.placed = asyncio.Event()
 
     def _names(self) -> list[str]:
         first = self._spec.first_replica
@@ -69,7 +72,10 @@ class Fleet:
     # ------------------------------------------------------------ the backend
 
     async def start(self) -> None:
-        """Bring all replicas up side by side. Raises `BackendDown` with the first reason; nothing is left then."""
+        """Bring all replicas up side by side. Raises `BackendDown` with the first reason; nothing is left then.
+
+        `placed` is set once all have their places, and when they will not have any.
+        """
         try:
             await join_cluster(self._ray_spec.address, self._processes, self._say)
             self._has_joined = True
@@ -80,6 +86,8 @@ class Fleet:
             reason = "; ".join(dict.fromkeys(str(error) or repr(error) for error in _leaves(failures)))
             await self.close()
             raise BackendDown(f"pool {self._spec.name} did not start: {reason}") from None
+        finally:
+            self.placed.set()
         keeping = asyncio.Event()
         self._keeper = asyncio.create_task(self._keep_all(keeping), name=f"fleet {self._spec.name}")
         await keeping.wait()
@@ -220,7 +228,8 @@ class Fleet:
         slot.live("starting")
         index = self._spec.first_replica + self._names().index(slot.name)
         spec = self._spec.serving(slot.target)
-        launch = await launch_replica(spec, self._ray_spec, index, self._processes, self._say)
+        placed = functools.partial(self._note_place, slot.name)
+        launch = await launch_replica(spec, self._ray_spec, index, self._processes, self._say, placed)
         if problems := self._version_problems(slot.name, launch.info.versions):
             await launch.kill()
             raise StartFailed("; ".join(problems))
@@ -233,6 +242,11 @@ class Fleet:
         slot.fill(launch.info, time.monotonic())
         self._residents.poke()
         self._news.set()
+
+    def _note_place(self, name: str) -> None:
+        self._unplaced.discard(name)
+        if not self._unplaced:
+            self.placed.set()
 
     def _version_problems(self, name: str, versions: Found) -> list[str]:
         """Return what a new replica runs otherwise than this process and its siblings: its node may be a new one."""

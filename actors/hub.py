@@ -3,6 +3,7 @@
 Every way in which the hub says no becomes an `InputError` that says what to do.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -112,11 +113,16 @@ def _only_file(name: DatasetName, suffixes: Sequence[str], asked: _Asked) -> str
 
 
 def _files_of(asked: _Asked) -> list[str]:
-    """Return the files of a data set: as the hub lists them, or offline as far as they are in the cache."""
+    """Return the files of a data set: as the hub lists them, or without it as far as they are in the cache."""
+    import httpx2
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if not asked.is_local_only and not constants.HF_HUB_OFFLINE:
-        return sorted(HfApi().list_repo_files(asked.id, revision=asked.revision, repo_type="dataset"))
+        api = HfApi()
+        with contextlib.suppress(httpx2.TransportError):  # without a network: what is in the cache
+            # Asked first since it is tried once: a hub that cannot be reached keeps the listing for half a minute.
+            commit = api.repo_info(asked.id, revision=asked.revision, repo_type="dataset").sha
+            return sorted(api.list_repo_files(asked.id, revision=commit, repo_type="dataset"))
     root = Path(snapshot_download(asked.id, repo_type="dataset", revision=asked.revision, local_files_only=True))
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 

@@ -72,15 +72,24 @@ class Launch:
 
 
 async def launch_replica(
-    spec: ModelSpec, ray_spec: RaySpec, index: int, processes: ProcessTable, say: Callable[[str], None]
+    spec: ModelSpec,
+    ray_spec: RaySpec,
+    index: int,
+    processes: ProcessTable,
+    say: Callable[[str], None],
+    placed: Callable[[], None] = lambda: None,
 ) -> Launch:
-    """Start replica `index` of a pool and wait until it is ready. Raises `StartFailed`."""
+    """Start replica `index` of a pool and wait until it is ready. Raises `StartFailed`.
+
+    `placed` is called once it has its place, which is long before.
+    """
     import ray
 
     name = f"{spec.name}/{index}"
     await end_before_start(ray, processes, name)
     share = resolve_share(spec, ray_spec, node_resources(ray, ray_spec.node))
     place = await _find_place(ray, spec, ray_spec, share, index, say)
+    placed()
     log = processes.path.parent / "logs" / f"{spec.name}-{index}.log"
     log_start = log.stat().st_size if log.is_file() else 0  # what earlier replicas wrote is not this one's reason
     options = _actor_options(ray, spec, share, place)

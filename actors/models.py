@@ -7,6 +7,7 @@ directory that is renamed when complete, under a file lock, so a crash or a seco
 
 import importlib.metadata
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def prepare_model(
     `max_model_len` (tokens) is checked against the model's own limit. `revision` is a branch, tag or commit of a
     Hugging Face id. Raises `InputError` with all problems found, `NotCached` as `fetch_from_hub` does.
     """
-    is_directory = Path(name_or_path).expanduser().is_dir()
+    is_directory = names_directory(name_or_path)
     if revision is not None and (is_directory or name_or_path == DEFAULT_MODEL):
         rule = f"revision must be left out for {name_or_path}, got {revision!r}"
         raise InputError(f"{rule}: only a Hugging Face id has revisions")
@@ -52,6 +53,11 @@ def prepare_model(
     if problems:
         raise InputError(problems)
     return path
+
+
+def names_directory(name: str) -> bool:
+    """Whether a directory of that name is here; also for names that no file can have."""
+    return os.path.isdir(os.path.expanduser(name))
 
 
 def check_model(path: Path, name: str, max_model_len: int | None = None, needs_template: bool = True) -> list[str]:

@@ -11,6 +11,9 @@ from typing import Final
 
 import msgspec
 
+TRAINING: Final = "training"
+"""What is wanted for training workers is called so."""
+
 _UNITS: Final = 10_000
 """Ray counts resources in ten-thousandths."""
 _MAX_NODES: Final = 8
@@ -147,7 +150,8 @@ def _free(nodes: Sequence[Node]) -> str:
 
 def _remedy(one: Wanted, nodes: Sequence[Node]) -> str:
     if not any(one.share.fits(node.total) for node in nodes):
-        return "no node is as large as one of them: lower what each takes (tensor_parallel, gpus, cpus_per_replica)"
+        keys = "training.gpus_per_worker" if one.pool == TRAINING else "tensor_parallel, gpus, cpus_per_replica"
+        return f"no node is as large as one of them: lower what each takes ({keys})"
     return "lower their number or what each takes, or free what others hold"
 
 
@@ -162,8 +166,10 @@ def _of(free: Share, total: Share) -> str:
 
 
 def _places(nodes: Sequence[Node | None]) -> str:
-    counts = Counter("no room" if node is None else node.name for node in nodes)
-    return ", ".join(name if count == 1 else f"{count} on {name}" for name, count in counts.items())
+    counts = Counter(node.name for node in nodes if node is not None)
+    found = [name if count == 1 else f"{count} on {name}" for name, count in counts.items()]
+    missing = len(nodes) - counts.total()
+    return ", ".join([*found, *([f"no room for {missing}"] if missing else [])])
 
 
 def node_names(addresses: Mapping[str, str]) -> list[str]:

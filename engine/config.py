@@ -6,6 +6,7 @@ Derived values are properties. The `[protocol]` table belongs to the protocol an
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """The protocol's name."""
         return str(self.protocol.get("name", "mental_arena"))
 
+
+_ADDRESS = re.compile(r"(?:ray://)?(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", re.ASCII)
 
 OPERATIONAL = (
     "scheduler.*",
@@ -206,10 +209,21 @@ def _limit_problems(config: Config) -> list[str]:
 def _minima(where: str, section: msgspec.Struct, minima: Mapping[str, float]) -> list[str]:
     values = {name: getattr(section, name) for name in minima}
     return [
-        f"{where}.{name} must be >= {minima[name]}, got {value}"
+        f"{where}.{name} must be {'' if math.isfinite(value) else 'a finite number '}>= {minima[name]}, got {value}"
         for name, value in values.items()
-        if isinstance(value, int | float) and value < minima[name]
+        if isinstance(value, int | float) and not minima[name] <= value < math.inf
     ]
+
+
+def _ray_problems(ray: RayConfig) -> list[str]:
+    found = []
+    cpus, address = ray.cpus_per_replica, ray.address
+    if cpus is not None and not 0 <= cpus < math.inf:
+        found.append(f"ray.cpus_per_replica must be a finite number >= 0, got {cpus}: leave it out to have it found")
+    if address is not None and not ((named := _ADDRESS.fullmatch(address)) and 0 < int(named[1]) < 1 << 16):
+        rule = f"ray.address must be HOST:PORT of a Ray's head, got {api_keys.shown(address)}"
+        found.append(f"{rule}: such as 10.0.0.1:6379, or leave it out for a Ray of our own on this machine")
+    return found
 
 
 def _problems(config: Config) -> list[str]:
@@ -235,6 +249,7 @@ def _problems(config: Config) -> list[str]:
             found += model_problems(name, model, config.ray)
         if isinstance(model, OpenAIConfig):
             found += url_problems(f"models.{name}", model.base_url)
+    found += _ray_problems(config.ray)
     if config.embedder.kind == "openai":
         found += url_problems("embedder", config.embedder.base_url)
     found += _limit_problems(config)

@@ -4,8 +4,11 @@ The table goes to vLLM's `AsyncEngineArgs` as it is, but for the names that have
 depends on. Whether vLLM knows a name is checked where vLLM is installed (`actors.engine_names`).
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
+
+from engine.api_keys import shown
 
 if TYPE_CHECKING:
     from engine.config_sections import RayConfig, VllmConfig
@@ -28,10 +31,13 @@ _TEXTS: Final = "prompts are rendered and replies read with the model's own toke
 _SAMPLING: Final = "how is sampled is the protocol's business: see [protocol]"
 _CODE: Final = "code from a model's directory is never run"
 _LOGS: Final = "the run's own metrics and logs are made from it"
+_OWN_CODE: Final = "replicas run vLLM's own code, none that a configuration names"
+_STAYS: Final = "prompts and their caches stay in the replica: for more room set kv_offloading_size"
+_PICKLE: Final = "weights are safetensors or nothing: a pickle runs code when loaded"
 KEPT: Final[Mapping[str, str]] = {
     "trust_remote_code": _CODE,
     "code_revision": _CODE,
-    "load_format": "weights are safetensors or nothing: a pickle runs code when loaded",
+    "load_format": _PICKLE,
     "model_weights": "weights come from where the model is: set models.NAME.model",
     "download_dir": "models are fetched before replicas start: the variable HF_HOME says where they are kept",
     "hf_token": "a key never stands in a configuration: set the variable HF_TOKEN",
@@ -46,6 +52,11 @@ KEPT: Final[Mapping[str, str]] = {
     "enable_prefix_caching": "admission and routing count on it",
     "max_loras": "a swap needs room for the old adapter and the new one",
     **dict.fromkeys(("disable_log_stats", "enable_log_requests", "aggregate_engine_logging"), _LOGS),
+    **dict.fromkeys(("log_config_file", "logging_config", "otlp_traces_endpoint"), _LOGS),
+    **dict.fromkeys(("worker_cls", "worker_extension_cls", "model_class_overrides", "ec_manager_config"), _OWN_CODE),
+    **dict.fromkeys(("reasoning_parser_plugin", "io_processor_plugin"), _OWN_CODE),
+    **dict.fromkeys(("kv_events_config", "kv_transfer_config", "ec_transfer_config"), _STAYS),
+    "weight_transfer_config": "weights change by a swap",
     "served_model_name": "the pool's name and the model's are what clients see",
     **dict.fromkeys(("pipeline_parallel_size", "prefill_context_parallel_size"), _PLACE),
     **dict.fromkeys(
@@ -65,25 +76,48 @@ ONLY_SPEED: Final = (
 """Arguments that say how fast and where, and may change on resume. All others may change what is sampled: identity."""
 
 
+_LEAST_PART: Final = 0.0001
+"""Ray counts no smaller part of a GPU."""
+
+
 def model_problems(name: str, model: "VllmConfig", ray: "RayConfig") -> list[str]:
     """Return what is wrong with a model's engine table, its GPUs and its revision, one sentence each."""
     where = f"models.{name}"
-    found = [problem for key in model.engine for problem in _kept(where, key)]
-    found += [
-        f"{where}.engine.{path} must not be switched on: {_CODE}"
-        for path, value in _leaves(model.engine)
-        if "." in path and path.endswith("trust_remote_code") and value
-    ]
+    own = [field for field in model.__struct_fields__ if field not in FIELDS]
+    found = [problem for key in model.engine for problem in _kept(where, key, own)]
+    found += [problem for path, value in _leaves(model.engine) for problem in _hidden(where, path, value)]
     if model.revision is not None and not model.revision.strip():
         found.append(f'{where}.revision must name a branch, tag or commit, got "": leave it out for the newest')
     return found + _gpu_problems(where, model, ray)
 
 
-def _kept(where: str, key: str) -> list[str]:
-    if key in FIELDS:
-        return [f"{where}.engine.{key} has a place of its own: set {where}.{FIELDS[key]}"]
-    if key in KEPT or key.startswith("data_parallel_"):
-        return [f"{where}.engine.{key} cannot be set: {KEPT.get(key, _PLACE)}"]
+def _kept(where: str, key: str, own: Collection[str]) -> list[str]:
+    rule = own_rule(where, key) or (f"set {where}.{plain(key)}" if plain(key) in own else "")
+    if not rule:
+        return []
+    how = "has a place of its own" if rule.startswith("set ") else "cannot be set"
+    return [f"{where}.engine.{key} {how}: {rule}"]
+
+
+def own_rule(where: str, key: str) -> str:
+    """Return why an argument has no place in the table, or where its place is ("set ..."); "" for any other."""
+    name = plain(key)
+    if name in FIELDS:
+        return f"set {where}.{FIELDS[name]}"
+    return KEPT.get(name, _PLACE if name.startswith("data_parallel_") else "")
+
+
+def plain(key: str) -> str:
+    """Return an argument's name as vLLM's Python writes it, whether or not it was taken from a command line."""
+    return key.removeprefix("--").replace("-", "_").lower()
+
+
+def _hidden(where: str, path: str, value: object) -> list[str]:
+    """What may not be said further in, as of a draft model, either."""
+    if "." in path and path.endswith("trust_remote_code") and value:
+        return [f"{where}.engine.{path} must not be switched on: {_CODE}"]
+    if path.endswith(".load_format") and value != "safetensors":
+        return [f'{where}.engine.{path} must be "safetensors", got {shown(value)}: {_PICKLE}']
     return []
 
 
@@ -100,8 +134,9 @@ def _gpu_problems(where: str, model: "VllmConfig", ray: "RayConfig") -> list[str
     field = f"{where}.gpus" if model.gpus is not None else "ray.gpus_per_replica"
     if gpus is None or gpus == 0:
         return []
-    if gpus < 0:
-        return [f"{field} must be >= 0, got {gpus:g}: set 0 for CPU"]
+    if gpus < _LEAST_PART or not math.isfinite(gpus):
+        rule = ">= 0" if gpus < 0 else f"at least {_LEAST_PART:g}" if gpus < 1 else "a finite number"
+        return [f"{field} must be {rule}, got {gpus:g}: set 0 for CPU"]
     if gpus > 1 and gpus != int(gpus):
         rule = f"{field} must be a whole number or a part of one GPU, got {gpus:g}"
         return [f"{rule}: set {int(gpus)} or {int(gpus) + 1}"]

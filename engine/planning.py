@@ -7,6 +7,7 @@ A plan is data; it starts nothing. Problems of the configuration, the cases and 
 import difflib
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from engine.cases.schema import Case
 from engine.cases.typed import GIVEN, load_typed
 from engine.config import Config
 from engine.config_decode import decode
-from engine.config_sections import PrivacyConfig
+from engine.config_sections import PrivacyConfig, VllmConfig
 from engine.errors import ConfigError, InputError, ProtocolDrift
 from engine.privacy.screening import Screened, screen
 from engine.protocol import ProtocolSpec, Rules, Setting, find_protocol
@@ -292,9 +293,20 @@ def absolute_paths(table: Mapping[str, Any], base: Path) -> dict[str, Any]:
     if isinstance(protocol, dict) and ":" in str(protocol.get("name", "")):
         protocol["name"] = str((base / str(protocol["name"])).absolute())
     for model in copy["models"].values() if isinstance(copy.get("models"), dict) else ():
-        if isinstance(model, dict) and str(model.get("model", "")).startswith((".", "/", "~")):
-            model["model"] = str((base / Path(model["model"]).expanduser()).absolute())
+        if isinstance(model, dict) and isinstance(model.get("model"), str) and model.get("kind") != "openai":
+            model["model"] = located(model["model"], base)
     return copy
+
+
+def located(model: str, base: Path) -> str:
+    """Return a model's name with a path made absolute, any other name as it is.
+
+    What begins like a path holds from `base`. A directory of that name here is meant before a model of the hub: said in
+    full, it stays the same one wherever the run goes on.
+    """
+    if model.startswith((".", "/", "~")):
+        return str((base / os.path.expanduser(model)).absolute())
+    return str(Path(model).absolute()) if model != VllmConfig().model and os.path.isdir(model) else model
 
 
 def _is_path(source: str) -> bool:

@@ -97,7 +97,7 @@ def serve_hub() -> Iterator[Hub]:
             self._files = DATASETS[repository] if is_data else FILES
             if "/resolve/" in path:
                 return self._file(repository, path)
-            revision = path.rsplit("/", 1)[-1]
+            revision = "main" if plain == f"/{repository}" else path.rsplit("/", 1)[-1]
             if revision not in REVISIONS:
                 return self._refuse(404, "RevisionNotFound")
             info = {"id": repository, "sha": REVISIONS[revision], "siblings": []}

@@ -1,11 +1,13 @@
 """From a configuration to what is wanted of a cluster, and what is said or refused."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from actors.placement import Node, Share, Wanted
-from engine.commands.placing import plan_placement, settle, wanted_by
+from actors.placement import Node, Share, Wanted, assign
+from engine.commands.placing import Placement, plan_placement, settle, wanted_by
 from engine.config import Config, load
 from engine.errors import InputError
 from training.training_settings import TrainingSettings
@@ -79,9 +81,36 @@ async def test_what_has_no_room_is_refused_unless_the_cluster_may_grow(
     have(monkeypatch, 2)
     with pytest.raises(InputError, match="a: each of 2 must find 2 GPUs, 1 CPU on one node, got no room for 1"):
         await settle(make(a={"replicas": 2, "gpus": 2}), {"a"})
-    assert "  a: 2 x (2 GPUs, 1 CPU), each on one node: here, no room" in capsys.readouterr().err
+    assert "  a: 2 x (2 GPUs, 1 CPU), each on one node: here, no room for 1" in capsys.readouterr().err
     placement = await settle(make({"autoscales": True}, a={"replicas": 2, "gpus": 2}), {"a"})
     assert placement.problems and "ray.autoscales" in capsys.readouterr().err
+
+
+async def test_what_has_no_room_is_refused_without_waiting_for_what_nodes_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make({"address": "127.0.0.1:1"}, a={"replicas": 5})
+    wanted = [Wanted("a", 5, Share(1, 1))]
+    plan = Placement("here", CLUSTER, wanted, assign(wanted, CLUSTER))
+    asked: list[Placement] = []
+
+    @asynccontextmanager
+    async def joined(_address: str) -> AsyncIterator[None]:
+        yield
+
+    async def planned(*_arguments: Any) -> Placement:
+        return plan
+
+    async def ask(_ray: Any, placement: Placement, _models: Any) -> list[str]:
+        asked.append(placement)
+        return ["a node is silent"]
+
+    for name, stand_in in (("_joined", joined), ("plan_placement", planned), ("_version_problems", ask)):
+        monkeypatch.setattr(f"engine.commands.placing.{name}", stand_in)
+    with pytest.raises(InputError, match="got no room for 1"):
+        await settle(config, {"a"})
+    assert asked == []
+    with pytest.raises(InputError, match="a node is silent"):
+        await settle(make({"address": "127.0.0.1:1", "autoscales": True}, a={}), {"a"})
+    assert asked == [plan]
 
 
 async def test_nothing_to_place_asks_no_cluster_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

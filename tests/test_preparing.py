@@ -12,12 +12,11 @@ from engine.commands.preparing import (
     commit_files,
     engine_problems,
     kept_commits,
-    located,
     prepare_models,
 )
 from engine.config import load
 from engine.errors import InputError
-from engine.planning import Plan, make_plan
+from engine.planning import Plan, absolute_paths, located, make_plan
 from tests import hub_stub
 from tests.hub_stub import COMMIT, OLDER, Hub, serve_hub
 
@@ -75,6 +74,19 @@ def test_without_vllm_here_engine_tables_are_left_to_the_replicas(monkeypatch: p
     assert engine_problems(config) == []
 
 
-def test_paths_hold_from_the_configuration_and_names_stay() -> None:
+def test_paths_hold_from_the_configuration_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert located("./mine", Path("/x")) == "/x/mine" and located("org/name", Path("/x")) == "org/name"
-    assert located("/mine", Path("/x")) == "/mine"
+    assert located("/mine", Path("/x")) == "/mine" and located("n" * 1000, Path("/x")) == "n" * 1000
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    (tmp_path / "smollm2-135m").mkdir()
+    assert located("org/name", Path("/x")) == str(tmp_path / "org" / "name")
+    assert located("smollm2-135m", Path("/x")) == "smollm2-135m"
+
+
+def test_a_directory_stays_the_same_one_wherever_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    table: dict[str, Any] = {"models": {"a": {"model": "mine"}, "b": {"kind": "openai", "model": "mine"}}}
+    monkeypatch.chdir(tmp_path)
+    found = absolute_paths(table, Path("/x"))
+    assert [model["model"] for model in found["models"].values()] == [str(tmp_path / "mine"), "mine"]

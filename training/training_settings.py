@@ -83,8 +83,12 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         found = [
             f"{where}{name} must be at least {self.minima[name]}, got {value}"
             for name, value in values.items()
-            if value is not None and value < self.minima[name]
+            if value is not None and not value >= self.minima[name]
         ]
+        gpus = self.gpus_per_worker
+        if gpus is not None and gpus > 1 and gpus % 1 != 0:
+            rule = f"{where}gpus_per_worker must be a whole number or a part of one GPU, got {gpus:g}"
+            found.append(f"{rule}: leave it out for one")
         if not self.dropout < 1:
             found.append(f"{where}dropout must be less than 1, got {self.dropout}: 0.1 is the paper's")
         if not 0 < self.rate < 1:

@@ -72,9 +72,9 @@ def _wanted_by(path: Path, overrides: list[str]) -> "tuple[list[Wanted], str | N
     from actors.fetching import Wanted
     from engine import config as configuration
     from engine.commands.datasets import SUFFIXES, dataset_sources
-    from engine.commands.preparing import located
     from engine.config_sections import VllmConfig
     from engine.errors import InputError
+    from engine.planning import located
 
     table = configuration.apply_overrides(configuration.read_table(path), overrides)
     config = configuration.load({name: table[name] for name in TABLES if name in table})

@@ -94,7 +94,7 @@ def wanted_by(
     from actors.crew import ray_spec, spec_of
     from actors.launch import resolve_share
     from actors.nodes import totals
-    from actors.placement import Share, Wanted
+    from actors.placement import TRAINING, Share, Wanted
 
     where = ray_spec(config.ray)
     # A shard shares out what its own node has: here the mean of all.
@@ -109,7 +109,7 @@ def wanted_by(
         from training.pool import resolve_share as resolve_training
 
         share = resolve_training(training, cluster)
-        found.append(Wanted("training", training.workers, Share(share["CPU"], share.get("GPU", 0.0))))
+        found.append(Wanted(TRAINING, training.workers, Share(share["CPU"], share.get("GPU", 0.0))))
     return found
 
 
@@ -128,7 +128,9 @@ async def settle(
     else:
         async with _joined(config.ray.address) as ray:
             placement = await plan_placement(config, pools, training, WAIT_S)
-            problems = await _version_problems(ray, placement, models or {})
+            # A silent node takes a minute to be given up: what has no room anyway is refused in seconds.
+            is_refused = bool(placement.problems) and not config.ray.autoscales
+            problems = [] if is_refused else await _version_problems(ray, placement, models or {})
     for line in placement.lines:
         say(line)
     if problems:

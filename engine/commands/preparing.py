@@ -25,11 +25,6 @@ def default_directory(name: str) -> Path:
     return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def located(model: str, base: Path) -> str:
-    """Return a model's name with a path made absolute, which holds from `base`; any other name as it is."""
-    return str((base / Path(model).expanduser()).absolute()) if model.startswith((".", "/", "~")) else model
-
-
 def prepare_models(
     plan: Plan, kept: Mapping[str, str] | None = None, *, is_dry: bool = False, more: Sequence[Outlet] = ()
 ) -> dict[str, Path]:

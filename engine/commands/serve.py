@@ -146,8 +146,8 @@ def _local(model: "msgspec.Struct", base: Path, checkpoint: Path | None) -> "Vll
 
     from actors.swap import read_rank
     from engine.checkpoints import read_checkpoint
-    from engine.commands.preparing import located
     from engine.config_sections import VllmConfig, enough_lora_rank
+    from engine.planning import located
 
     assert isinstance(model, VllmConfig)
     rank = model.max_lora_rank

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from actors.cluster import join_cluster, leave_cluster
+from actors.embedder import LocalEmbedder
 from actors.launch import NoRoom, _find_place, resolve_share
 from actors.nodes import find_room, read_nodes
 from actors.placement import Node, Share, Wanted
 from actors.processes import ProcessTable
 from actors.spec import ModelSpec, RaySpec
+from actors.wire import ReplicaStatus, encode
 from tests.hub_stub import COMMIT, Hub, serve_hub
 from tests.ray_nodes import ray_nodes
 from tests.running import run
@@ -112,6 +114,39 @@ async def test_a_place_that_nobody_has_is_waited_for_and_then_said(address: str,
     finally:
         await leave_cluster(table)
     assert len(said) == 1 and "large/0: waiting for a place" in said[0]  # once, as long as nothing changes
+
+
+class EmbedderThere:
+    """Stands for the process of an embedding model, and says on which node it is."""
+
+    def __init__(self, _path: str, _name: str) -> None:
+        pass
+
+    def status(self) -> bytes:
+        return encode(ReplicaStatus("ready", ()))
+
+    def node(self) -> str:
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+
+async def test_the_embedder_runs_where_its_directory_was_looked_up(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.embedder.EmbedderActor", EmbedderThere)
+    table = ProcessTable(tmp_path / "processes.json")
+    ray = await join_cluster(address, table, lambda _text: None)
+    made = [LocalEmbedder("minilm", RaySpec(address=address), table, lambda _text: None) for _ in range(4)]
+    try:
+        for one in made:
+            await one.start()
+        found = {await one._actor.node.remote() for one in made}
+        assert found == {ray.get_runtime_context().get_node_id()}
+    finally:
+        for one in made:
+            await one.close()
+        await leave_cluster(table)
 
 
 def test_the_command_shows_the_plan_and_refuses_in_time(address: str, tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """The served side of a run: what is served from the start, and swaps by the name of a model."""
 
+import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from actors.crew import LocalCrew
 from actors.fleet import Fleet
+from actors.launch import StartFailed
+from actors.spec import ModelSpec
 from engine.checkpoints import CARD, CheckpointError
 from engine.config import load
-from engine.errors import InputError
+from engine.errors import BackendDown, InputError
 from engine.openai_backend import OpenAIBackend
 from engine.rundir import RunDirectory
 from engine.swap import Target
@@ -77,3 +81,39 @@ def test_a_hosted_checkpoint_is_asked_of_its_endpoint_from_the_start(base: Path,
 async def test_only_a_model_that_is_served_is_swapped(base: Path) -> None:
     with pytest.raises(InputError, match="a model must be served here to be swapped, got 'other'"):
         await make_crew(base).swap("other", None, "mix", lambda _text: None)
+
+
+async def test_pools_with_parts_of_gpus_find_their_places_largest_first(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = {"gpu_memory_utilization": 0.3}
+    models = {"small": {"gpus": 0.4, **part}, "large": {"gpus": 0.6, "replicas": 2, **part}, "whole": {"gpus": 1}}
+    config = load({"models": models, "roles": {name: name for name in models}})
+    asked: list[str] = []
+    place, over = asyncio.Event(), asyncio.Event()
+
+    async def launch(spec: ModelSpec, *arguments: Any) -> None:
+        asked.append(spec.name)
+        await place.wait()
+        arguments[-1]()
+        await over.wait()
+        raise StartFailed("enough")
+
+    async def none(*_arguments: Any) -> None:
+        pass
+
+    for name, stand_in in (("launch_replica", launch), ("join_cluster", none), ("leave_cluster", none)):
+        monkeypatch.setattr(f"actors.fleet.{name}", stand_in)
+    crew = LocalCrew(config, dict.fromkeys(models, base), needs_embedder=False)
+    crew.attach(RunDirectory.create(base.parent / "run"), lambda _text: None)
+    starting = asyncio.create_task(crew.start())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sorted(asked) == ["large", "large", "whole"]
+    place.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sorted(asked) == ["large", "large", "small", "whole"]
+    over.set()
+    with pytest.raises(BackendDown, match="pool small did not start: enough"):
+        await starting

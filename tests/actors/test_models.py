@@ -95,3 +95,9 @@ def test_the_fingerprint_follows_contents_only(tmp_path: Path) -> None:
     assert fingerprint_weights(one) == fingerprint_weights(other)
     (other / "model.safetensors").write_bytes(b"weights2")
     assert fingerprint_weights(one) != fingerprint_weights(other)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/model", "n" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused_as_any_other(name: str) -> None:
+    with pytest.raises(InputError, match="model must be smollm2-135m, a directory or a Hugging Face id, got "):
+        prepare_model(name)

@@ -61,7 +61,7 @@ def test_a_plan_reads_as_pools_places_and_sums() -> None:
     assert plan_lines("the cluster", wanted, nodes, assign(wanted, nodes)) == [
         "placement on the cluster",
         "  patient: 2 x (4 GPUs, 1 CPU), each on one node: n1, n2",
-        "  judge: 3 x (0.5 GPUs, 1 CPU), each on one node: 2 on n2, no room",
+        "  judge: 3 x (0.5 GPUs, 1 CPU), each on one node: 2 on n2, no room for 1",
         "  wanted 9.5 GPUs, 5 CPUs; free 9 of 16 GPUs, 128 of 128 CPUs",
     ]
 
@@ -78,6 +78,8 @@ def test_what_is_short_is_said_with_what_is_wanted_and_free_on_each_node() -> No
     assert too_large.endswith(
         "no node is as large as one of them: lower what each takes (tensor_parallel, gpus, cpus_per_replica)"
     )
+    (too_large,) = shortages([want("training", 1, 16)], nodes, assign([want("training", 1, 16)], nodes))
+    assert too_large.endswith("lower what each takes (training.gpus_per_worker)")
     many = [node(f"n{i}", 0) for i in range(20)]
     (listed,) = shortages([want("base", 1, 1)], many, assign([want("base", 1, 1)], many))
     assert "no more on 12 others" in listed

@@ -1,5 +1,6 @@
 """What a model's engine table and GPUs may say, all problems at once."""
 
+import math
 from typing import Any
 
 import pytest
@@ -35,6 +36,37 @@ def test_what_sandplay_depends_on_is_refused_with_the_reason() -> None:
     assert "set tensor_parallel and replicas" in found
 
 
+def test_names_are_known_however_they_are_spelled() -> None:
+    assert problems(engine={"gpu-memory-utilization": 0.5, "--Trust-Remote-Code": True, "tensor_parallel": 2}) == [
+        "models.a.engine.gpu-memory-utilization has a place of its own: set models.a.gpu_memory_utilization",
+        "models.a.engine.--Trust-Remote-Code cannot be set: code from a model's directory is never run",
+        "models.a.engine.tensor_parallel has a place of its own: set models.a.tensor_parallel",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["worker_cls", "worker_extension_cls", "reasoning_parser_plugin", "log_config_file", "scheduler_cls"],
+)
+def test_no_argument_names_code_to_run(name: str) -> None:
+    assert problems(engine={name: "module.Name"})
+
+
+@pytest.mark.parametrize("name", ["kv_events_config", "kv_transfer_config", "ec_transfer_config"])
+def test_no_argument_lets_prompts_out_of_a_replica(name: str) -> None:
+    (found,) = problems(engine={name: {"endpoint": "tcp://*:5557"}})
+    assert "stay in the replica" in found
+
+
+def test_weights_of_a_draft_model_are_safetensors_too() -> None:
+    draft = {"model": "m", "draft_load_config": {"load_format": "pt"}}
+    (found,) = problems(engine={"speculative_config": draft})
+    where = "models.a.engine.speculative_config.draft_load_config.load_format"
+    assert found.startswith(f"{where} must be \"safetensors\", got 'pt': weights are safetensors or nothing")
+    draft["draft_load_config"] = {"load_format": "safetensors"}
+    assert problems(engine={"speculative_config": draft}) == []
+
+
 @pytest.mark.parametrize("value", [True, False, "yes"])
 def test_remote_code_is_never_trusted(value: object) -> None:
     (found,) = problems(engine={"trust_remote_code": value})
@@ -51,6 +83,9 @@ def test_remote_code_is_never_trusted(value: object) -> None:
     [
         ({"gpus": -1.0}, {}, "models.a.gpus must be >= 0, got -1"),
         ({}, {"gpus_per_replica": -1.0}, "ray.gpus_per_replica must be >= 0, got -1"),
+        ({"gpus": math.inf}, {}, "models.a.gpus must be a finite number, got inf"),
+        ({"gpus": math.nan}, {}, "models.a.gpus must be a finite number, got nan"),
+        ({"gpus": 0.00001}, {}, "models.a.gpus must be at least 0.0001, got 1e-05"),
         ({"gpus": 1.5}, {}, "models.a.gpus must be a whole number or a part of one GPU, got 1.5: set 1 or 2"),
         ({"gpus": 2.0, "tensor_parallel": 4}, {}, "models.a.gpus must be >= models.a.tensor_parallel=4, got 2"),
         ({"gpus": 0.5, "tensor_parallel": 2}, {}, "models.a.gpus must be >= models.a.tensor_parallel=2, got 0.5"),
@@ -90,6 +125,31 @@ def test_what_fits_is_taken(model: dict[str, Any], ray: dict[str, Any]) -> None:
 @given(gpus=st.floats(0.01, 1, exclude_max=True), share=st.floats(0.01, 1))
 def test_a_part_of_a_gpu_is_taken_exactly_when_the_engines_memory_fits_it(gpus: float, share: float) -> None:
     assert (problems(gpus=gpus, gpu_memory_utilization=share) == []) is (share <= gpus)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_what_one_replica_takes_is_a_finite_number(value: float) -> None:
+    table = {"models": {"a": {"kv_cache_gib": value}}, "ray": {"cpus_per_replica": value}}
+    with pytest.raises(ConfigError) as refused:
+        load(table)
+    gib, cpus = refused.value.problems
+    assert gib.startswith("models.a.kv_cache_gib must be ") and gib.endswith(f">= 0.1, got {value}")
+    assert cpus.startswith(f"ray.cpus_per_replica must be a finite number >= 0, got {value}")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "head.local:6379", "[fd00::1]:6379", "ray://head:10001"])
+def test_a_cluster_is_named_by_host_and_port(address: str) -> None:
+    assert load({"models": {"a": {}}, "ray": {"address": address}}).ray.address == address
+
+
+@pytest.mark.parametrize(
+    "address", ["", "head", "auto", "local", "head:", ":6379", "a..b:6379", "head:0", "head:99999", "http://head:6379"]
+)
+def test_any_other_address_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({"models": {"a": {}}, "ray": {"address": address}})
+    (found,) = refused.value.problems
+    assert found.startswith("ray.address must be HOST:PORT of a Ray's head, got ") and "such as 10.0.0.1:6379" in found
 
 
 def test_they_come_with_the_other_problems_of_a_configuration() -> None:

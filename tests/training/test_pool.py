@@ -1,6 +1,7 @@
 """The driver's side: what a job must be, what a failure means, what a worker takes. No Ray."""
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ def test_a_directory_holds_one_job(tmp_path: Path) -> None:
         ({"dropout": 1.0}, "training.dropout must be less than 1"),
         ({"learning_rate": 0.0}, "training.learning_rate must be between 0 and 1"),
         ({"batch_size": 0, "threads": 0}, "training.threads must be at least 1"),
+        ({"gpus_per_worker": math.nan}, "training.gpus_per_worker must be at least 0, got nan"),
+        (
+            {"gpus_per_worker": math.inf},
+            "training.gpus_per_worker must be a whole number or a part of one GPU, got inf",
+        ),
+        ({"gpus_per_worker": 1.5}, "training.gpus_per_worker must be a whole number or a part of one GPU, got 1.5"),
         ({"method": "qlora"}, "needs bitsandbytes"),
         ({"report_to": ("wandb",)}, "pip install wandb"),
     ],
