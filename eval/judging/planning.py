@@ -9,8 +9,8 @@ from engine.config import read_table
 from engine.corpus import Corpus, latest_tries
 from engine.errors import InputError
 from engine.planning import Given, Plan, make_plan
-from engine.protocol import find_protocol
 from engine.rundir import RunDirectory
+from engine.show import protocol_of
 from eval.judging.rules import JUDGE, JudgeRules
 from eval.rubric import shipped_rubrics
 from eval.transcripts import Transcript, transcript_of
@@ -48,8 +48,8 @@ def plan_judging(rundir: RunDirectory, table: Mapping[str, Any], base: Path) -> 
 def read_transcripts(rundir: RunDirectory) -> list[Transcript]:
     """Return the dialogues of a run's completed episodes, the latest try of each, in order of name."""
     records = latest_tries(Corpus.open(rundir).iterate(status="completed"))
-    spoken = {name: find_protocol(name, rundir.path).turns for name in {record.protocol for record in records}}
-    return [transcript_of(record, spoken[record.protocol]) for record in records]
+    spoken = protocol_of(rundir).turns
+    return [transcript_of(record, spoken) for record in records]
 
 
 def _with_whole_path(protocol: dict[str, Any], base: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import run, run_json
+from tests.eval.judging.runs import write_rubric
+from tests.running import ROOT, run, run_json
 from tests.stub import Call, serve
 
 CONFIG = """
@@ -55,6 +56,20 @@ def test_a_stored_run_is_judged_by_any_rubric_and_pipeline(played: Path, tmp_pat
             assert run_json("resume", out)["judging"] == figures
     shown = run("resume", tmp_path / "counselling-single")
     assert "rubric counselling" in shown and "missing" in shown
+
+
+def test_a_protocol_of_ones_own_is_judged_by_all_that_was_said(tmp_path: Path) -> None:
+    with serve(answer) as stub:
+        own = CONFIG.format(url=stub.base_url).replace("counseling", f"{ROOT / 'examples/my_protocol.py'}:listening")
+        own = own.replace("therapist", "listener").replace("max_turns = 2", "options.turns = 1")
+        (tmp_path / "config.toml").write_text(own, "utf-8")
+        run("generate", tmp_path / "config.toml", "--out", tmp_path / "run")
+        command = ("judge", tmp_path / "run", "protocol.has_reasons=false", "--rubric", write_rubric(tmp_path))
+        figures = run_json(*command, "--out", tmp_path / "judged")["judging"]
+    assert figures["num_transcripts"] == 2
+    # The closing, which is asked apart, is a reply as well: such a protocol declares no turns.
+    asked = str(stub.chats[-1].body["messages"])
+    assert asked.count("That sounds hard. What happened then?") == 3
 
 
 def test_what_cannot_be_judged_is_refused(played: Path, tmp_path: Path) -> None:
