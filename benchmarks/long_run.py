@@ -44,6 +44,8 @@ ENDS_EVERY: Final = 5
 LOOK_EVERY_S: Final = 0.5
 WARM_UP: Final = 0.2
 """The share of a driver's episodes before which its memory is still filling up."""
+NUM_SPANS: Final = 20
+"""Spans of the rest, of as many episodes each; in each the most that was held counts."""
 
 
 class LongRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,26 +185,27 @@ def _num_ended(rundir: RunDirectory) -> int:
 
 
 def _place(line: dict[str, Any]) -> tuple[float, float]:
-    """Return how many episodes had ended and what the driver held in bytes, but for those that wait to be sealed.
-
-    How many wait, up to a bound, is a matter of how busy the machine is.
-    """
-    held = float(line["driver/resident_bytes"]) - float(line["journal/unsealed_bytes"])
-    return float(line["episodes/ended/completed"]), held
+    """Return how many episodes had ended and what the driver held in bytes."""
+    return float(line["episodes/ended/completed"]), float(line["driver/resident_bytes"])
 
 
 def growth(life: Sequence[tuple[float, float]], warm_up: float = WARM_UP) -> float:
     """Return the bytes that a driver grew by per 1,000 episodes after its warm-up: the median of slopes (Theil, Sen).
 
-    `life` are (episodes ended, bytes) in order of time. Slopes are those of places half of the life apart.
+    `life` are (episodes ended, bytes) in order of time. What is held rises and falls by megabytes within seconds, as
+    free memory is given back at times: slopes are between the highest places of spans, half of all spans apart.
     """
     first, last = life[0][0], life[-1][0]
     warm = [(ended, size) for ended, size in life if ended >= first + warm_up * (last - first)]
-    half = len(warm) // 2
+    spans: dict[int, tuple[float, float]] = {}
+    for ended, size in warm:
+        span = int(NUM_SPANS * (ended - warm[0][0]) / (last - warm[0][0] + 1))
+        spans[span] = max(spans.get(span, (size, ended)), (size, ended))
+    highest = list(spans.values())
     slopes = [
-        1000 * (later[1] - earlier[1]) / (later[0] - earlier[0])
-        for earlier, later in zip(warm, warm[half:], strict=False)
-        if later[0] > earlier[0]
+        1000 * (later[0] - earlier[0]) / (later[1] - earlier[1])
+        for earlier, later in zip(highest, highest[len(highest) // 2 :], strict=False)
+        if later[1] > earlier[1]
     ]
     return statistics.median(slopes) if slopes else 0.0
 
@@ -227,7 +230,7 @@ def measure(repeats: int, *, brief: bool = False) -> list[Figure]:
         with tempfile.TemporaryDirectory() as scratch:
             runs.append(measure_long_run(num_episodes, Path(scratch) / "run"))
     about = {"episodes": num_episodes, "live": LIVE, "kills": 1, "brief": brief}
-    note = "Bytes of the driver per 1,000 episodes after a fifth of each driver's life, the worse of the two."
+    note = "The most that a driver held, per 1,000 episodes after a fifth of its life; the worse of the two drivers."
     return [
         figure(
             "long_run_growth",
