@@ -338,8 +338,7 @@ class Scheduler:
         live, path = step.live, step.leaf.path
         message = f"{failure.message} (after {len(step.failures)} attempts)"
         self.journal.attempt(live.name, path, AttemptRecord(SPENT, failure.kind, message))
-        error = StepFailed(failure.kind, message, path)
-        self._go_on(live, live.dialogue.fail(path, error))
+        self._go_on(live, live.dialogue.fail(path, StepFailed(failure.kind, message, path)))
 
     def _end(self, live: LiveEpisode) -> None:
         """Write the terminal record; the permit is returned once it is durable."""

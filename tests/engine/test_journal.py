@@ -4,6 +4,8 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,7 @@ from engine import journal_store, journal_writer
 from engine.errors import JournalError
 from engine.journal import Journal, LiveEpisode, StoredStep, Totals
 from engine.record import AttemptRecord, EpisodeKey
+from engine.rundir import RunDirectory
 from engine.steps import Reply
 from engine.totals import CallTotals
 from tests.engine.kept import HASH, disk_size, make_record, make_reply, make_run, play
@@ -287,22 +290,29 @@ async def test_any_number_of_rows_goes_into_one_commit(tmp_path: Path, num_steps
     await journal.close()
 
 
-@pytest.mark.parametrize("is_gone", [False, True])
-async def test_a_driver_whose_lock_was_lost_makes_no_part(tmp_path: Path, is_gone: bool) -> None:
-    """As after a node hung for longer than the file server keeps its locks; the other one may be done by then."""
-    run = make_run(tmp_path)
+@asynccontextmanager
+async def without_its_lock(run: RunDirectory) -> AsyncIterator[Journal]:
+    """A driver's journal with an ended episode, its lock lost, as after a node hung for longer than it is kept."""
     with run.lock():
         journal = Journal.open(run, exclusive=True)
         play(journal, "a")
         await journal.flush()
-        run.driver_lock.rename(tmp_path / "lost")
+        run.driver_lock.rename(run.path / "lost")
+        yield journal
+        with pytest.raises(JournalError, match="must be played by one driver, got it taken up by"):
+            await journal.close()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_driver_whose_lock_was_lost_makes_no_part(tmp_path: Path, is_gone: bool) -> None:
+    """The other driver may be done by then."""
+    run = make_run(tmp_path)
+    async with without_its_lock(run) as journal:
         with run.lock():
             if not is_gone:
                 with pytest.raises(JournalError, match=r"got it taken up by pid \d+ on .* leave it to that"):
                     await journal.seal()
-        with pytest.raises(JournalError, match="must be played by one driver, got it taken up by"):
-            await journal.close()
-        assert list(run.episodes.iterdir()) == []
+    assert list(run.episodes.iterdir()) == []
 
 
 async def test_a_driver_whose_lock_was_lost_commits_nothing_a_moment_later(
@@ -310,17 +320,11 @@ async def test_a_driver_whose_lock_was_lost_commits_nothing_a_moment_later(
 ) -> None:
     monkeypatch.setattr(journal_writer, "RELY_S", -1.0)
     run = make_run(tmp_path)
-    with run.lock():
-        journal = Journal.open(run, exclusive=True)
-        play(journal, "a")
-        await journal.flush()
-        run.driver_lock.rename(tmp_path / "lost")
+    async with without_its_lock(run) as journal:
         with run.lock():
             play(journal, "b")
             with pytest.raises(JournalError, match="must be played by one driver"):
                 await journal.flush()
-        with pytest.raises(JournalError, match="must be played by one driver"):
-            await journal.close()
     journal = Journal.open(run)
     assert list(journal.ended()) == [EpisodeKey("a")]
     await journal.close()
